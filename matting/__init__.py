@@ -1,0 +1,1 @@
+"""The subject itself: the nouns every room shares, and everything learned."""
