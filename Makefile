@@ -1,0 +1,62 @@
+# Everything a developer or the CI runs.  `make demo` needs nothing but Python 3.11 or later.
+#
+# The environment lives in .venv/ and is brought up to date when pyproject.toml changes.  `demo` needs
+# the core only; the other targets add the development tools (with the CPU build of torch).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo setup test test-gpu check bench train clean
+
+help:
+	@echo "make demo      run the bundled clip; results in out/demo/"
+	@echo "make setup     the development environment in $(VENV)/"
+	@echo "make test      all tests"
+	@echo "make test-gpu  all tests, and those that need a GPU must run"
+	@echo "make check     style, types, arrows between rooms, licences"
+	@echo "make bench     speed of the pipeline beside the bare network, and memory"
+	@echo "make train     train the live network (configs/train_live.yaml; hours)"
+
+$(VENV)/core.stamp: pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit("Troupe needs Python 3.11 or later, found " + sys.version.split()[0] + "; name one with: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing the core packages into $(VENV)/ ..."
+	@$(PIP) .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml $(VENV)/core.stamp
+	@echo "installing the development packages into $(VENV)/ ..."
+	@$(PIP) ".[dev]"
+	@touch $@
+
+setup: $(VENV)/dev.stamp
+
+demo: $(VENV)/core.stamp
+	@$(BIN)/python run_stream.py demo/bedroom.mp4 -o out/demo --config configs/demo.yaml --overwrite
+	@$(BIN)/python -m stream.sheet demo/bedroom.mp4 out/demo
+	@echo "look at out/demo/sheet.png first; alpha.mkv and composite.mp4 lie beside it"
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/dev.stamp
+	REQUIRE_GPU=1 $(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -q tests/test_arrows.py
+	$(BIN)/python .ci/licences.py
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.pipeline
+	$(BIN)/python -m bench.memory
+
+train: $(VENV)/dev.stamp
+	$(BIN)/python -m matting.training configs/train_live.yaml
+
+clean:
+	rm -rf $(VENV) build troupe.egg-info .pytest_cache .ruff_cache .mypy_cache

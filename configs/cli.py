@@ -1,0 +1,146 @@
+"""The command line: arguments in, inputs, settings and wishes out.
+
+Only the standard library and PyYAML are imported here, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from configs.schema import ConfigError, Settings, load
+
+EXAMPLES = """\
+examples:
+  python run_stream.py clip.mp4 -o out/
+  python run_stream.py clip.mp4 -o out/ --background beach.jpg --person 2=blur --person 3=remove
+  python run_stream.py photos/ portrait.jpg -o out/ --background "#00b140"
+  python run_stream.py clip.mp4 -o out/ --set tracking.memory_seconds=4
+
+what is written:
+  one input goes straight into OUT; several go into OUT/<name of the input>/
+  video     alpha.mkv (one lossless gray track per person), composite.mp4, people.json
+  pictures  <name of the picture>/person_0001.png, ..., composite.png, and one people.json
+
+treatments (TREATMENT): keep, remove, blur, a colour ("#00b140"), or a picture or video file
+
+exit codes:
+  0 done   1 our mistake   2 usage or settings   3 input   4 finished with damage
+  5 output   6 engine   130 interrupted (Ctrl-C)   143 terminated
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of the program asks for."""
+
+    inputs: tuple[str, ...]
+    out: Path
+    settings: Settings
+    json: bool  # events as NDJSON on stdout
+    quiet: bool  # nothing but errors on stderr
+    debug: bool  # a traceback with an error
+    engines: bool  # say what this machine can run, and stop
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that reports a wrong call like every other mistake: one sentence, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; python run_stream.py --help lists the options")
+
+
+def parse(argv: Sequence[str] | None = None) -> Request:
+    """The request of a command line.  Raises ConfigError where it does not make sense."""
+    said = _parser().parse_args(argv)
+    if not said.engines:
+        if not said.inputs:
+            raise ConfigError(
+                "nothing to do: name a video, a picture or a folder of pictures, such as\n"
+                "  python run_stream.py clip.mp4 -o out/"
+            )
+        if said.out is None:
+            raise ConfigError("where should the results go? name a folder with -o, such as -o out/")
+    settings = load(said.config, said.set, _options(said))
+    return Request(
+        inputs=tuple(said.inputs),
+        out=said.out or Path(),
+        settings=settings,
+        json=said.json,
+        quiet=said.quiet,
+        debug=said.debug,
+        engines=said.engines,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="run_stream.py",
+        description="People in video, each with an alpha track of their own.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # a later option must not change what a short form means today
+    )
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="INPUT", help="a video, a picture, or a folder of pictures")
+    add("-o", "--out", type=Path, metavar="OUT", help="folder for the results; made if missing")
+    add("--config", type=Path, metavar="YAML", help="settings file; presets lie in configs/")
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="one setting by its path, such as engine.threads=2; may be repeated")  # fmt: skip
+    add("--background", metavar="TREATMENT", help="what is behind everyone in the composite")
+    add("--person", action="append", default=[], metavar="ID=TREATMENT",
+        help="what happens to one person, such as 2=blur; may be repeated")  # fmt: skip
+    add("--engine", metavar="NAME[,NAME]", help="what runs the network, in order of preference")
+    add("--weights", metavar="PATH", help="trained weights to use instead of the shipped ones")
+    add("--threads", metavar="N", help="CPU threads of the network; default: all cores")
+    add("--overwrite", action="store_true", help="replace the results of an earlier run in OUT")
+    add("--json", action="store_true", help="events as one JSON object per line on stdout")
+    add("--quiet", action="store_true", help="say nothing on stderr but errors")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--engines", action="store_true", help="list the engines of this machine, and stop")
+    return parser
+
+
+def _options(said: argparse.Namespace) -> dict[str, Any]:
+    """The options that are settings, in the shape of the YAML; only those that were given."""
+    engine: dict[str, Any] = {}
+    look: dict[str, Any] = {}
+    if said.engine is not None:
+        engine["backends"] = [name.strip() for name in said.engine.split(",") if name.strip()]
+        if not engine["backends"]:
+            raise ConfigError("--engine should name an engine, such as --engine onnxruntime")
+    if said.weights is not None:
+        engine["weights"] = said.weights
+    if said.threads is not None:
+        if not said.threads.isdecimal():
+            raise ConfigError(f"--threads should be a whole number, got {said.threads!r}")
+        engine["threads"] = int(said.threads)
+    if said.background is not None:
+        look["background"] = _treatment(said.background, "--background")
+    if said.person:
+        look["people"] = dict(_person(text) for text in said.person)
+    options: dict[str, Any] = {"engine": engine, "look": look}
+    if said.overwrite:
+        options["output"] = {"overwrite": True}
+    return options
+
+
+def _person(text: str) -> tuple[int, str]:
+    number, equals, treatment = text.partition("=")
+    if not equals or not number.strip().isdecimal() or int(number) < 1:
+        raise ConfigError(
+            f"--person {text}: expected ID=TREATMENT with the person's number, such as 2=blur"
+        )
+    return int(number), _treatment(treatment, f"--person {text}")
+
+
+def _treatment(text: str, option: str) -> str:
+    if not text.strip():
+        raise ConfigError(
+            f'{option}: no treatment given; say keep, remove, blur, a colour in quotes ("#00b140") '
+            "or a file"
+        )
+    return text.strip()
