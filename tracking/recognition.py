@@ -1,0 +1,118 @@
+"""Whose code is this?  How far latent codes can be trusted, and the people we have lost sight of.
+
+A code says little by itself: how alike two codes of one person are, and two codes of different
+people, depends on the network and on who is in the picture.  So both are measured while it is
+clear who is who, and a cosine is read as *agreement*: 0 where it is what strangers have in common,
+1 where it is what a person has in common with themself.  *Trust* says how far apart the two are; at
+0 codes decide nothing.
+
+Codes are (D,) float64 of length 1.  The mean code of everyone known is taken off before comparing,
+as if one more person with a code of zeros were known: codes share a large common part, and with few
+people known a plain mean would take off the people themselves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracking.similarity import code_cosine, unit
+
+PRIOR_WEIGHT = 8.0  # observations the priors below are worth
+MEMORY = 400.0  # observations after which older ones fade
+SAME_PRIOR = (0.8, 0.02)  # mean and variance of the cosine with oneself, before any was seen
+OTHER_PRIOR = (0.2, 0.04)  # and with someone else
+LEARNING_RATE = 0.1  # how fast a person's code follows what is seen
+
+
+class Agreement:
+    """Learns what cosines mean, and translates them."""
+
+    def __init__(self) -> None:
+        self._same = _Spread(*SAME_PRIOR)
+        self._other = _Spread(*OTHER_PRIOR)
+
+    @property
+    def trust(self) -> float:
+        """0 where the cosines of the same and of other people overlap, 1 where they lie apart."""
+        spread = np.sqrt((self._same.variance + self._other.variance) / 2)
+        apart = (self._same.mean - self._other.mean) / max(spread, 1e-6)
+        return float(np.clip(apart - 1, 0, 1))  # from one to two standard deviations
+
+    def of(self, cosine: np.ndarray) -> np.ndarray:
+        """0 like a stranger, 1 like the same person; the shape of `cosine`."""
+        apart = max(self._same.mean - self._other.mean, 1e-6)
+        return np.clip((cosine - self._other.mean) / apart, 0.0, 1.0)
+
+    def learn(self, same: np.ndarray, other: np.ndarray) -> None:
+        self._same.add(same)
+        self._other.add(other)
+
+
+class Gallery:
+    """Codes of people who have been away too long to be found by motion, oldest first."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._ids: list[int] = []
+        self._codes: list[np.ndarray] = []  # (D,)
+        self._left: list[float] = []  # seconds
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def ids(self) -> np.ndarray:
+        return np.array(self._ids, np.int64)
+
+    def codes(self, width: int) -> np.ndarray:
+        return np.stack(self._codes) if self._codes else np.zeros((0, width))
+
+    def add(self, identity: int, code: np.ndarray, left: float) -> None:
+        self._ids.append(identity)
+        self._codes.append(code)
+        self._left.append(left)
+        if len(self._ids) > self._capacity:
+            self._drop(0)
+
+    def take(self, identity: int) -> np.ndarray:
+        """Remove this person, and return their code."""
+        index = self._ids.index(identity)
+        code = self._codes[index]
+        self._drop(index)
+        return code
+
+    def forget_before(self, seconds: float) -> None:
+        while self._left and self._left[0] < seconds:
+            self._drop(0)
+
+    def _drop(self, index: int) -> None:
+        del self._ids[index], self._codes[index], self._left[index]
+
+
+def common_code(known: np.ndarray) -> np.ndarray:
+    """(D,) the part all codes (n, D) share; see the head of this file for the added zero."""
+    return known.sum(0) / (len(known) + 1)
+
+
+def cosines(known: np.ndarray, seen: np.ndarray, everyone: np.ndarray) -> np.ndarray:
+    """(n, m) cosines of known and seen people, less what `everyone` has in common."""
+    return code_cosine(known, seen, common_code(everyone))
+
+
+def blended(old: np.ndarray, new: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Codes (n, D) moved from `old` towards `new` by `rate` (n,)."""
+    return unit(old + rate[:, None] * (new - old))
+
+
+class _Spread:
+    """Running mean and variance that slowly forgets."""
+
+    def __init__(self, mean: float, variance: float) -> None:
+        self.mean, self.variance, self._weight = mean, variance, PRIOR_WEIGHT
+
+    def add(self, values: np.ndarray) -> None:
+        for value in values.tolist():
+            self._weight = min(self._weight + 1, MEMORY)
+            step = value - self.mean
+            self.mean += step / self._weight
+            self.variance += (step * (value - self.mean) - self.variance) / self._weight

@@ -1,0 +1,76 @@
+"""How alike a known person and a detection are: by box, by matte and by code.
+
+Shapes: n known people, m detections; every measure is an (n, m) matrix, 0 for nothing in common and
+1 for the same.  Boxes are xyxy in pixels, mattes (n, h, w) on the coarse grid, codes (n, D).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def box_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(n, m) intersection over union."""
+    low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
+    high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
+    common = np.maximum(high - low, 0).prod(2)
+    union = _area(ours)[:, None] + _area(theirs)[None] - common
+    return common / np.maximum(union, 1e-9)
+
+
+def height_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(n, m) overlap of the vertical extents alone.
+
+    Two people who cross differ in height and in where their feet are more than in x, so box overlap
+    times this tells them apart better (Yang et al., "Hybrid-SORT: weak cues matter for online
+    multi-object tracking", AAAI 2024).
+    """
+    low = np.maximum(ours[:, None, 1], theirs[None, :, 1])
+    high = np.minimum(ours[:, None, 3], theirs[None, :, 3])
+    both = np.maximum(ours[:, None, 3], theirs[None, :, 3]) - np.minimum(
+        ours[:, None, 1], theirs[None, :, 1]
+    )
+    return np.maximum(high - low, 0) / np.maximum(both, 1e-9)
+
+
+def matte_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(n, m) soft IoU in product form: <a, b> / (<a, a> + <b, b> - <a, b>).
+
+    One matrix product instead of n * m minima and maxima.  Two mattes that share a person half and
+    half still score 1, which is what finds duplicates.
+    """
+    a, b = ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)
+    common = (a @ b.T).astype(np.float64)
+    energy_a = np.einsum("ij,ij->i", a, a).astype(np.float64)
+    energy_b = np.einsum("ij,ij->i", b, b).astype(np.float64)
+    return common / np.maximum(energy_a[:, None] + energy_b[None] - common, 1e-9)
+
+
+def shifted(mattes: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Mattes (n, h, w) moved by whole cells (n, 2) int, right and down; what leaves is gone."""
+    height, width = mattes.shape[1:]
+    moved = mattes.copy()
+    for matte, source, (dx, dy) in zip(moved, mattes, cells.tolist(), strict=True):
+        if dx == 0 and dy == 0:
+            continue
+        matte[:] = 0
+        if abs(dx) < width and abs(dy) < height:
+            matte[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)] = source[
+                max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)
+            ]
+    return moved
+
+
+def code_cosine(ours: np.ndarray, theirs: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(n, m) cosine of unit codes once the mean code (D,), common to everyone, is taken off."""
+    return unit(ours - mean) @ unit(theirs - mean).T
+
+
+def unit(codes: np.ndarray) -> np.ndarray:
+    """Codes (n, D) of length 1; a code of zeros stays one."""
+    length = np.sqrt(np.einsum("ij,ij->i", codes, codes))
+    return codes / np.maximum(length, 1e-12)[:, None]
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)

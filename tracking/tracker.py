@@ -1,0 +1,486 @@
+"""Gives every person a number and keeps it: through crossings, gaps, exits and returns.
+
+Each frame's mattes are compared with the people known so far, and paired one to one.  Motion
+decides wherever only one pairing is possible; where people overlap, the overlap of their mattes and
+the likeness of their latent codes join in.  Confident detections are paired first, then weak ones,
+which may keep someone alive but bring nobody into being (two stages as in Zhang et al., "ByteTrack:
+multi-object tracking by associating every detection box", ECCV 2022).
+
+A life: *tentative* (seen, not yet believed; carries a negative handle) -> *confirmed* after
+`confirm_hits` sightings, when the next free number is given and `resolved` tells whose the earlier
+frames were -> *missing* (no size change, code kept) -> back by motion within `coast_seconds`, or by
+code within `memory_seconds`, or forgotten.  One-frame ghosts stay tentative, and cost no number.
+
+The tracker never alters a matte, and keeps no clock: time is the `seconds` it is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from matting.frames import UNTRACKED, Mattes
+from tracking.motion import Motion, centres_and_sizes
+from tracking.recognition import LEARNING_RATE, Agreement, Gallery, blended, cosines
+from tracking.similarity import box_overlap, height_overlap, matte_overlap, shifted, unit
+
+REMEMBERED_HANDLES = 10_000  # `resolved` keeps this many, so that a camera can run for days
+RETURN_AGREEMENT = 0.6  # how alike a code must be to bring someone back; 1 is "the same"
+RETURN_MARGIN = 0.25  # and how much more alike than anyone else's
+STRANGER_AGREEMENT = 0.25  # below this, motion alone does not bring someone back
+ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
+LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """What the tracker believes, and for how long.  Overlaps, scores and weights lie in [0, 1]."""
+
+    confident_score: float = 0.6  # a detection from here on is believed at once
+    birth_score: float = 0.7  # and from here on may be someone new
+    weak_score: float = 0.1  # below this a detection is ignored
+    min_overlap: float = 0.1  # box * height overlap * score under which a pairing is no option
+    min_matte_overlap: float = 0.2  # the same for mattes; one of the two is enough
+    min_weak_overlap: float = 0.5  # box overlap a weak detection needs
+    min_birth_overlap: float = 0.3  # box overlap the next sightings of someone tentative need
+    duplicate_overlap: float = 0.7  # two mattes of a frame that overlap this much are one person
+    matte_weight: float = 0.3  # share of mattes where motion leaves a choice
+    code_weight: float = 0.4  # share of codes there, where they can be trusted
+    confirm_hits: int = 3  # sightings until someone is believed
+    confirm_frames: int = 3  # within how many frames; more allows slips, and delays the output
+    coast_seconds: float = 2.0  # how long someone missing may come back by motion
+    memory_seconds: float = 60.0  # how long by their code
+    max_remembered: int = 200  # how many people are remembered by code
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith(("confirm_", "max_")):
+                if type(value) is not int or value < 1:
+                    raise ValueError(f"{field.name} should be a whole number from 1, got {value!r}")
+            elif not (np.isfinite(value) and value >= 0):
+                raise ValueError(f"{field.name} should be a number from 0, got {value!r}")
+            elif not field.name.endswith("_seconds") and value > 1:
+                raise ValueError(f"{field.name} should lie between 0 and 1, got {value!r}")
+        if not self.weak_score <= self.confident_score <= self.birth_score:
+            raise ValueError(
+                "weak_score, confident_score and birth_score should not fall, got "
+                f"{self.weak_score}, {self.confident_score}, {self.birth_score}"
+            )
+        if self.confirm_frames < self.confirm_hits:
+            raise ValueError(
+                f"confirm_frames ({self.confirm_frames}) should be at least "
+                f"confirm_hits ({self.confirm_hits})"
+            )
+        if self.matte_weight + self.code_weight > 1:
+            raise ValueError(
+                "matte_weight and code_weight should not exceed 1 together, got "
+                f"{self.matte_weight} and {self.code_weight}"
+            )
+
+
+class Tracker:
+    """Follows the people of one video.  One tracker per video: numbers and memory are its own.
+
+    Deterministic: the same mattes at the same times give the same numbers, to the bit.  Works with
+    boxes and scores alone, when mattes come as (N, 1, 1) and codes with no width.
+    """
+
+    def __init__(self, settings: TrackerSettings | None = None) -> None:
+        self.settings = settings or TrackerSettings()
+        self.resolved: dict[int, int] = {}  # tentative handle -> the number it was given later
+        self._known: _Known | None = None  # nobody yet: array widths are learnt from the first
+        self._gallery = Gallery(self.settings.max_remembered)
+        self._agreement = Agreement()
+        self._frame = -1
+        self._seconds: float | None = None
+        self._next_id = 1
+        self._next_handle = UNTRACKED - 1
+
+    @property
+    def delay_frames(self) -> int:
+        """How many frames to hold back so that a confirmation can still name all earlier ones."""
+        return self.settings.confirm_frames - 1
+
+    def update(
+        self, mattes: Mattes, seconds: float, camera: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(N,) int64: the number of everyone in the frame at this time.
+
+        A number from 1 is a person.  Below UNTRACKED it is a tentative handle: look it up in
+        `resolved` after `delay_frames` more frames, and drop who is not there.  UNTRACKED itself
+        is to be dropped at once: a duplicate, or too weak to be anyone.
+
+        `camera` (2, 3), where known, is the affine motion of the background from the previous frame
+        to this one, in pixels.  The `ids` of the mattes are ignored.
+        """
+        elapsed = self._advance(seconds)
+        seen = self._look(mattes)
+        names = np.full(len(mattes), UNTRACKED, np.int64)
+        known = self._known
+        if known is None:
+            if not len(seen):
+                return names
+            known = self._known = _Known.nobody(seen)
+        known.motion.predict(elapsed, resting=known.seen < self._frame - 1)
+        if camera is not None:
+            known.motion.move_with(_affine(camera))
+
+        pairs = self._pair(known, seen)
+        self._observe(known, seen, pairs)
+        known = self._known = self._meet(known, seen, unpaired=pairs.detections_left())
+        self._confirm(known, seen)
+        self._known = known = self._forget(known)
+
+        present = known.seen == self._frame
+        rows = seen.rows[known.detection[present]]
+        names[rows] = np.where(known.id[present] > 0, known.id[present], known.handle[present])
+        return names
+
+    def finish(self) -> None:
+        """The video has ended.  In one too short to confirm anybody, whoever stayed is believed."""
+        known = self._known
+        if known is None or self._frame + 1 >= self.settings.confirm_hits:
+            return
+        stayed = (known.id == 0) & (known.seen == self._frame) & (known.born == 0)
+        for row in known.by_appearance(np.flatnonzero(stayed)):
+            self._name(known, int(row), self._new_id())
+
+    # -- one frame, step by step ------------------------------------------------------------------
+
+    def _advance(self, seconds: float) -> float:
+        if not np.isfinite(seconds):
+            raise ValueError(f"seconds should be a time, got {seconds}")
+        elapsed = 0.0 if self._seconds is None else float(seconds) - self._seconds
+        if elapsed < 0:
+            raise ValueError(
+                f"time ran backwards from {self._seconds} to {seconds} seconds: "
+                "give frames in presentation order, and each video a tracker of its own"
+            )
+        self._seconds = float(seconds)
+        self._frame += 1
+        return elapsed
+
+    def _look(self, mattes: Mattes) -> _Seen:
+        """The detections worth a thought: strong enough, somewhere, and each person once."""
+        box = mattes.box.astype(np.float64)
+        score = mattes.score.astype(np.float64)
+        code = mattes.code.astype(np.float64)
+        for name, values in (("box", box), ("score", score), ("code", code)):
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} should be finite numbers, got {values}")
+        known = self._known
+        if len(mattes) and known is not None and code.shape[1] != known.code.shape[1]:
+            raise ValueError(
+                f"codes were {known.code.shape[1]} wide and are now {code.shape[1]}: "
+                "one tracker follows the output of one network"
+            )
+        keep = (score >= self.settings.weak_score) & (box[:, 2:] > box[:, :2]).all(1)
+        if keep.sum() > 1 and mattes.coarse.shape[1:] != (1, 1):
+            order = np.argsort(-score, kind="stable")
+            order = order[keep[order]]
+            twins = matte_overlap(mattes.coarse[order], mattes.coarse[order])
+            twins = np.triu(twins > self.settings.duplicate_overlap, 1)
+            for rank in range(len(order)):
+                if keep[order[rank]]:
+                    keep[order[twins[rank]]] = False
+        rows = np.flatnonzero(keep)
+        return _Seen(
+            rows=rows,
+            box=box[rows],
+            score=score[rows],
+            coarse=mattes.coarse[rows],
+            code=unit(code[rows]),
+            size=mattes.alpha.shape[1:3],
+        )
+
+    def _pair(self, known: _Known, seen: _Seen) -> _Pairs:
+        """Who is who: confirmed people first, then the weak detections, then the tentative."""
+        wanted = self.settings
+        pairs = _Pairs(len(known), len(seen))
+        if not len(known) or not len(seen):
+            return pairs
+        expected = known.motion.boxes()
+        overlap = box_overlap(expected, seen.box)
+        shape = overlap * height_overlap(expected, seen.box)
+        likeness = shape * seen.score
+        matte = self._matte_overlap(known, seen)
+        cosine, agreement = self._code_agreement(known, seen)
+        trust = self._agreement.trust if agreement is not None else 0.0
+
+        confirmed = known.id > 0
+        missing = known.seen < self._frame - 1
+        confident = seen.score >= wanted.confident_score
+        option = likeness > wanted.min_overlap
+        if matte is not None:
+            option |= matte > wanted.min_matte_overlap
+        if trust >= ENOUGH_TRUST:
+            option &= ~(missing[:, None] & (agreement < STRANGER_AGREEMENT))
+
+        # stage 1: believed people and confident detections.  Where rows or columns hold more than
+        # one option, mattes and codes have a say; a clear pair is left to motion
+        stage = option & confirmed[:, None] & confident
+        choice = stage & ((stage.sum(1) > 1)[:, None] | (stage.sum(0) > 1))
+        evidence, motion_weight = np.zeros_like(likeness), 1.0
+        if matte is not None:
+            evidence += wanted.matte_weight * matte
+            motion_weight -= wanted.matte_weight
+        if trust > 0:
+            evidence += wanted.code_weight * trust * agreement
+            motion_weight -= wanted.code_weight * trust
+        score = np.where(choice, evidence + motion_weight * likeness, likeness)
+        pairs.settle(score, stage)
+        if cosine is not None:
+            self._learn(seen, pairs, cosine, choice)
+
+        # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
+        stage = (overlap > wanted.min_weak_overlap) & confirmed[:, None] & ~confident
+        if trust >= ENOUGH_TRUST:
+            stage &= ~missing[:, None] | (agreement > RETURN_AGREEMENT)
+        else:
+            stage &= ~missing[:, None]
+        pairs.settle(overlap, stage)
+
+        # stage 3: what confident detections are left may be someone still tentative
+        stage = (overlap * seen.score > wanted.min_birth_overlap) & ~confirmed[:, None] & confident
+        pairs.settle(likeness, stage)
+        return pairs
+
+    def _matte_overlap(self, known: _Known, seen: _Seen) -> np.ndarray | None:
+        """(n, m) overlap with the last mattes, moved to where their people should be by now."""
+        grid = seen.coarse.shape[1:]
+        if grid == (1, 1) or known.coarse.shape[1:] != grid:
+            return None
+        cell = np.array([seen.size[1] / grid[1], seen.size[0] / grid[0]])  # pixels, x and y
+        moved = known.motion.value[:, :2] - centres_and_sizes(known.box)[:, :2]
+        return matte_overlap(shifted(known.coarse, np.rint(moved / cell).astype(int)), seen.coarse)
+
+    def _code_agreement(
+        self, known: _Known, seen: _Seen
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(n, m) cosines of codes, and what they mean; None where there are no codes."""
+        width = seen.code.shape[1]
+        if width == 0:
+            return None, None
+        cosine = cosines(known.code, seen.code, self._everyone(known))
+        return cosine, self._agreement.of(cosine)
+
+    def _everyone(self, known: _Known) -> np.ndarray:
+        """(n, D) the codes of everyone believed, in view or remembered."""
+        return np.concatenate([known.code[known.id > 0], self._gallery.codes(known.code.shape[1])])
+
+    def _learn(
+        self, seen: _Seen, pairs: _Pairs, cosine: np.ndarray, choice: np.ndarray
+    ) -> None:
+        """Clear pairs of people standing apart show what cosines mean."""
+        rows, columns = pairs.rows, pairs.columns
+        crowd = box_overlap(seen.box, seen.box)
+        np.fill_diagonal(crowd, 0)
+        clear = ~choice[rows].any(1) & (crowd.max(1) < LONELY)[columns]
+        rows, columns = rows[clear], columns[clear]
+        if len(rows) < 2:  # one person alone teaches nothing about strangers
+            return
+        table = cosine[np.ix_(rows, columns)]
+        others = table + np.diag(np.full(len(rows), -np.inf))
+        self._agreement.learn(same=np.diag(table), other=others.max(1))
+
+    def _observe(self, known: _Known, seen: _Seen, pairs: _Pairs) -> None:
+        rows, columns = pairs.rows, pairs.columns
+        if not len(rows):
+            return
+        known.motion.observe(rows, seen.box[columns])
+        known.box[rows] = seen.box[columns]
+        known.detection[rows] = columns
+        known.seen[rows] = self._frame
+        known.seen_seconds[rows] = self._seconds
+        known.hits[rows] += 1
+        if known.coarse.shape[1:] != seen.coarse.shape[1:]:  # the picture changed its size
+            known.coarse = np.zeros((len(known), *seen.coarse.shape[1:]), np.float32)
+        known.coarse[rows] = seen.coarse[columns]
+        if seen.code.shape[1]:
+            # a code seen in a crowd, or on a weak detection, is partly someone else's
+            crowd = box_overlap(seen.box, seen.box)
+            np.fill_diagonal(crowd, 0)
+            alone = (crowd.max(1) < LONELY) & (seen.score >= self.settings.confident_score)
+            rate = np.maximum(1 / known.hits[rows], LEARNING_RATE)
+            rate = np.where(alone[columns] | (known.id[rows] == 0), rate, 0.0)
+            known.code[rows] = blended(known.code[rows], seen.code[columns], rate)
+
+    def _meet(self, known: _Known, seen: _Seen, unpaired: np.ndarray) -> _Known:
+        """Confident detections that are nobody's may be someone new."""
+        new = unpaired[seen.score[unpaired] >= self.settings.birth_score]
+        if not len(new):
+            return known
+        handles = self._next_handle - np.arange(len(new), dtype=np.int64)
+        self._next_handle -= len(new)
+        return known.joined(seen, new, handles, self._frame, self._seconds or 0.0)
+
+    def _confirm(self, known: _Known, seen: _Seen) -> None:
+        """Give numbers to the tentative who were seen often enough: their own if they return."""
+        ready = (known.id == 0) & (known.hits >= self.settings.confirm_hits)
+        for row in known.by_appearance(np.flatnonzero(ready)):
+            self._name(known, int(row), self._recalled(known, int(row)) or self._new_id())
+
+    def _recalled(self, known: _Known, row: int) -> int | None:
+        """The number of the missing person whose code this is, if it is anybody's for certain."""
+        if known.code.shape[1] == 0 or self._agreement.trust < ENOUGH_TRUST:
+            return None
+        # only people who were away during the whole tentative life: nobody is in two places
+        away = np.flatnonzero((known.id > 0) & (known.seen < known.born[row]))
+        candidates = np.concatenate([known.id[away], self._gallery.ids])
+        if not len(candidates):
+            return None
+        codes = np.concatenate([known.code[away], self._gallery.codes(known.code.shape[1])])
+        agreement = self._agreement.of(
+            cosines(codes, known.code[row : row + 1], self._everyone(known))
+        )[:, 0]
+        best = int(np.argmax(agreement))
+        rival = np.delete(agreement, best).max(initial=0.0)
+        if agreement[best] < RETURN_AGREEMENT or agreement[best] - rival < RETURN_MARGIN:
+            return None
+        if best < len(away):
+            old = known.code[away[best]]
+            known.id[away[best]] = _GONE
+        else:
+            old = self._gallery.take(int(candidates[best]))
+        known.code[row] = unit((old + known.code[row])[None])[0]
+        return int(candidates[best])
+
+    def _name(self, known: _Known, row: int, identity: int) -> None:
+        known.id[row] = identity
+        self.resolved[int(known.handle[row])] = identity
+        if len(self.resolved) > REMEMBERED_HANDLES:
+            del self.resolved[next(iter(self.resolved))]
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _forget(self, known: _Known) -> _Known:
+        """Let go of ghosts and of the long missing; the missing are remembered by their code."""
+        wanted, now = self.settings, self._seconds or 0.0
+        frames_left = known.born + wanted.confirm_frames - 1 - self._frame
+        hopeless = (known.id == 0) & (known.hits + frames_left < wanted.confirm_hits)
+        long_gone = (known.id > 0) & (now - known.seen_seconds > wanted.coast_seconds)
+        if known.code.shape[1]:
+            for row in np.flatnonzero(long_gone).tolist():
+                self._gallery.add(int(known.id[row]), known.code[row], known.seen_seconds[row])
+        self._gallery.forget_before(now - wanted.memory_seconds)
+        stays = ~(hopeless | long_gone | (known.id == _GONE))
+        return known if stays.all() else known.take(np.flatnonzero(stays))
+
+
+_GONE = -1  # the id of a row whose number has moved to another row
+
+
+@dataclass(eq=False)
+class _Seen:
+    """The detections of one frame worth a thought."""
+
+    rows: np.ndarray  # (m,) their rows in the frame's mattes
+    box: np.ndarray  # (m, 4) float64 xyxy
+    score: np.ndarray  # (m,) float64
+    coarse: np.ndarray  # (m, h, w) float32
+    code: np.ndarray  # (m, D) float64 of length 1
+    size: tuple[int, int]  # (H, W) of the picture
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(eq=False)
+class _Known:
+    """Everyone believed or tentative, row by row."""
+
+    motion: Motion
+    id: np.ndarray  # (n,) int64, 0 while tentative
+    handle: np.ndarray  # (n,) int64, negative
+    born: np.ndarray  # (n,) int64, frame of the first sighting
+    seen: np.ndarray  # (n,) int64, frame of the last
+    seen_seconds: np.ndarray  # (n,) float64
+    hits: np.ndarray  # (n,) int64, sightings
+    detection: np.ndarray  # (n,) int64, index of the detection last paired with
+    first_x: np.ndarray  # (n,) float64, left edge at birth: numbers run from left to right
+    box: np.ndarray  # (n, 4) float64, as last seen
+    coarse: np.ndarray  # (n, h, w) float32, as last seen
+    code: np.ndarray  # (n, D) float64 of length 1, as usually seen
+
+    @classmethod
+    def nobody(cls, like: _Seen) -> _Known:
+        none = np.zeros(0, np.int64)
+        return cls(
+            Motion.at(np.zeros((0, 4))),
+            *(none,) * 4, np.zeros(0), none, none, np.zeros(0), np.zeros((0, 4)),
+            like.coarse[:0], like.code[:0],
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def take(self, rows: np.ndarray) -> _Known:
+        motion = self.motion.take(rows)
+        return _Known(motion, *(getattr(self, field.name)[rows] for field in fields(self)[1:]))
+
+    def joined(
+        self, seen: _Seen, new: np.ndarray, handles: np.ndarray, frame: int, seconds: float
+    ) -> _Known:
+        count = len(new)
+        coarse = self.coarse
+        if coarse.shape[1:] != seen.coarse.shape[1:]:
+            coarse = np.zeros((len(self), *seen.coarse.shape[1:]), np.float32)
+        added = {
+            "id": np.zeros(count, np.int64),
+            "handle": handles,
+            "born": np.full(count, frame),
+            "seen": np.full(count, frame),
+            "seen_seconds": np.full(count, seconds),
+            "hits": np.ones(count, np.int64),
+            "detection": new,
+            "first_x": seen.box[new, 0],
+            "box": seen.box[new],
+            "code": seen.code[new],
+        }
+        return _Known(
+            motion=self.motion.joined(Motion.at(seen.box[new])),
+            coarse=np.concatenate([coarse, seen.coarse[new]]),
+            **{name: np.concatenate([getattr(self, name), more]) for name, more in added.items()},
+        )
+
+    def by_appearance(self, rows: np.ndarray) -> np.ndarray:
+        """These rows in the order their people appeared, from left to right at a tie."""
+        return rows[np.lexsort((self.first_x[rows], self.born[rows]))]
+
+
+class _Pairs:
+    """The pairing of known people (rows) with detections (columns), as it grows stage by stage."""
+
+    def __init__(self, known: int, seen: int) -> None:
+        self.rows = np.zeros(0, np.int64)
+        self.columns = np.zeros(0, np.int64)
+        self._open_rows = np.ones(known, bool)
+        self._open_columns = np.ones(seen, bool)
+
+    def settle(self, score: np.ndarray, option: np.ndarray) -> None:
+        """Pair whom earlier stages left, for the greatest total score over the allowed options."""
+        option = option & self._open_rows[:, None] & self._open_columns
+        if not option.any():
+            return
+        rows, columns = linear_sum_assignment(np.where(option, score, 0.0), maximize=True)
+        kept = option[rows, columns]
+        rows, columns = rows[kept], columns[kept]
+        self.rows = np.concatenate([self.rows, rows])
+        self.columns = np.concatenate([self.columns, columns])
+        self._open_rows[rows] = False
+        self._open_columns[columns] = False
+
+    def detections_left(self) -> np.ndarray:
+        return np.flatnonzero(self._open_columns)
+
+
+def _affine(camera: np.ndarray) -> np.ndarray:
+    camera = np.asarray(camera, np.float64)
+    if camera.shape != (2, 3) or not np.isfinite(camera).all():
+        raise ValueError(f"camera should be a finite (2, 3) affine, got {camera.tolist()}")
+    return camera
