@@ -6,6 +6,7 @@ Only the standard library and PyYAML are imported here, so that `--help` answers
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,12 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(argv: Sequence[str] | None = None) -> Request:
     """The request of a command line.  Raises ConfigError where it does not make sense."""
-    said = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    plain = (
+        words[words.index("--") + 1 :] if "--" in words else []
+    )  # all inputs
+    said = _parser().parse_intermixed_args(words[: len(words) - len(plain)])
+    said.inputs = [word for word in said.inputs if word != "--"] + plain
     if not said.engines:
         if not said.inputs:
             raise ConfigError(

@@ -41,12 +41,33 @@ class EngineSettings:
     backends: tuple[str, ...] = ("openvino", "onnxruntime")
     weights: str | None = None  # a file of trained weights; nothing = the ones that are shipped
     threads: int | None = number(None, 1, 1024)  # CPU threads of the network; nothing = all cores
-    score_threshold: float = number(0.5, 0, 1)  # how sure the network must be that it is a person
+    score_threshold: float = number(
+        0.3, 0, 1
+    )  # low: weak detections keep people alive
 
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """Who is who over time; `tracking/` explains each."""
+    """Who is who over time.  Overlaps, scores and weights lie in [0, 1].
+
+    The same names and defaults as `tracking.TrackerSettings`, which a test holds equal.
+    """
+
+    confident_score: float = number(0.6, 0, 1)  # a detection from here on is believed at once
+    birth_score: float = number(0.7, 0, 1)  # and from here on may be someone new
+    weak_score: float = number(0.1, 0, 1)  # below this a detection is ignored
+    min_overlap: float = number(0.1, 0, 1)  # box * height * score under which nobody is the same
+    min_matte_overlap: float = number(0.2, 0, 1)  # the same for mattes; one of the two is enough
+    min_weak_overlap: float = number(0.5, 0, 1)  # box overlap a weak detection needs
+    min_birth_overlap: float = number(0.3, 0, 1)  # box overlap of a newcomer's next sightings
+    duplicate_overlap: float = number(0.7, 0, 1)  # two mattes that overlap this much are one person
+    matte_weight: float = number(0.3, 0, 1)  # share of mattes where motion leaves a choice
+    code_weight: float = number(0.4, 0, 1)  # share of latent codes there
+    confirm_hits: int = number(3, 1)  # sightings until someone is believed
+    confirm_frames: int = number(3, 1)  # within how many frames
+    coast_seconds: float = number(2.0, 0)  # how long someone missing may come back by motion
+    memory_seconds: float = number(60.0, 0)  # how long by their code
+    max_remembered: int = number(200, 1)  # how many people are remembered by code
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,11 @@ def test_set_takes_colours_and_names_its_own_mistakes():
         load(overrides=["engine.thread=2"])
 
 
+def test_the_offline_preset_spells_out_the_defaults():
+    """Whoever copies it as a start should not change anything by that."""
+    assert load(Path(__file__).parents[2] / "configs" / "offline.yaml") == Settings()
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_every_preset_is_valid_and_says_why_beside_every_number(preset):
     if preset.name.startswith("train"):
