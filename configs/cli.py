@@ -46,6 +46,21 @@ class Request:
     debug: bool  # a traceback with an error
     engines: bool  # say what this machine can run, and stop
 
+    @property
+    def places(self) -> list[tuple[str, Path]]:
+        """Each input and where its results go: one straight into OUT, several into OUT/<stem>."""
+        if len(self.inputs) == 1:
+            return [(self.inputs[0], self.out)]
+        places: list[tuple[str, Path]] = []
+        for uri in self.inputs:
+            stem = Path(uri).resolve().stem or "input"
+            taken = {out.name.casefold() for _, out in places}  # a disk may not tell A from a
+            name, again = stem, 2
+            while name.casefold() in taken:
+                name, again = f"{stem}_{again}", again + 1
+            places.append((uri, self.out / name))
+        return places
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse that reports a wrong call like every other mistake: one sentence, exit code 2."""

@@ -76,3 +76,13 @@ def test_a_call_that_makes_no_sense_is_answered_with_what_would(argv, said):
 def test_inputs_may_stand_among_the_options_and_begin_with_a_dash():
     assert parse(["-o", "out", "--quiet", "a.mp4"]).inputs == ("a.mp4",)
     assert parse(["-o", "out", "--", "-strange.mp4"]).inputs == ("-strange.mp4",)
+
+
+def test_one_input_goes_straight_into_the_folder_and_several_beside_each_other():
+    assert parse(["a/clip.mp4", "-o", "out"]).places == [("a/clip.mp4", Path("out"))]
+
+    places = parse(["a/clip.mp4", "b/clip.mov", "photos/", "Clip.mkv", "-o", "out"]).places
+
+    assert [out.as_posix() for _, out in places] == [
+        "out/clip", "out/clip_2", "out/photos", "out/Clip_3"
+    ]  # fmt: skip

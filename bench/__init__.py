@@ -1,0 +1,1 @@
+"""Measurements: what it costs and how good it is, each printed with machine, date and command."""

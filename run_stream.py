@@ -1,0 +1,227 @@
+"""The program: pictures in, one alpha track per person out.
+
+    python run_stream.py clip.mp4 -o out/
+
+A table of contents.  Settings come from configs/, pictures from stream/decode.py, mattes from
+engines/, numbers for people from tracking/, files from stream/encode.py; here they are joined.
+`ahead` lets the stages overlap.  Rooms are imported where they are needed, so that `--help` answers
+at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.cli import Request, parse
+from configs.console import Console
+from configs.schema import ConfigError, Settings
+from configs.stop import Stop, polite_stop
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from engines.base import Engine
+    from matting.frames import Frame, Mattes
+    from stream.compose import Composer
+    from stream.decode import Source
+    from stream.encode import Deliverables
+    from tracking import Tracker
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"  # the shipped network
+OK, INTERNAL, USAGE, INPUT, DAMAGE, OUTPUT, ENGINE = range(7)  # exit codes; and 128 + signal
+
+LoadEngine = Callable[..., "Engine"]  # called as engines.load_engine is
+
+
+def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = None) -> int:
+    """Run the program and return its exit code.
+
+    `load_engine` stands in for `engines.load_engine`: tests and other programs bring an engine of
+    their own this way.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = Console(json_events="--json" in words)  # until the request is understood
+    try:
+        request = parse(words)
+        console = Console(json_events=request.json, quiet=request.quiet)
+        if request.engines:
+            return _list_engines(console)
+        with polite_stop() as stop:
+            return _run(request, console, stop, load_engine)
+    except KeyboardInterrupt:  # a second signal, or one before there was anything to finish
+        return 128 + signal.SIGINT
+    except Exception as error:
+        return _report(error, console, debug="--debug" in words)
+    finally:
+        console.close()
+
+
+def _run(request: Request, console: Console, stop: Stop, load_engine: LoadEngine | None) -> int:
+    """Every input in turn.  One that fails does not keep the others from their results."""
+    settings = request.settings
+    new_tracker(settings)  # settings that cannot work are refused before anything is touched
+    codes: list[int] = []
+    with ExitStack() as held:
+
+        @cache  # loaded for the first input that can be read, kept for the others
+        def engine() -> Engine:
+            loaded = ready_engine(settings, console, load_engine)
+            held.callback(loaded.close)
+            return loaded
+
+        for uri, out in request.places:
+            try:
+                whole = matte_one(uri, out, settings, engine, console, stop)
+                codes.append(OK if whole else DAMAGE)
+            except Exception as error:
+                codes.append(_report(error, console, request.debug))
+            if stop.signal:
+                return 128 + stop.signal
+    if OK in codes or DAMAGE in codes:
+        return OK if set(codes) == {OK} else DAMAGE
+    return max(codes)  # nothing came out: the gravest reason
+
+
+def matte_one(
+    uri: str,
+    out: Path,
+    settings: Settings,
+    engine: Callable[[], Engine],
+    console: Console,
+    stop: Stop | None = None,
+) -> bool:
+    """One input from decode to files: the pipeline.  False where part of it was lost."""
+    from stream.compose import Composer, Look
+    from stream.decode import open_source
+    from stream.encode import Deliverables
+    from stream.overlap import ahead
+
+    look = Look.of(settings.look.background, settings.look.people)
+    depth = settings.pipeline
+    with open_source(uri) as source, Composer(look, source.size) as composer:
+        network = engine()
+        console.start(uri, str(out), size=source.size, engine=network.name,
+                      frames=source.frames_estimate)  # fmt: skip
+        with Deliverables(out, source, overwrite=settings.output.overwrite) as files:
+            with (
+                ahead(_until(stop, source), depth=depth.decode_ahead, name="decode") as frames,
+                ahead(matted(frames, network, source, settings), depth=depth.matte_ahead,
+                      name="matte") as people,
+                ahead(composed(people, composer), depth=depth.compose_ahead,
+                      name="compose") as pictures,
+            ):  # fmt: skip
+                _write(pictures, files, console)
+            report = files.finish()
+        for note in source.notes:
+            console.note(f"note: {note}")
+        for damage in source.damage:
+            console.warning(damage)
+    console.done(frames=report.frames, people=report.people,
+                 paths=[str(path) for path in report.paths], damaged=bool(source.damage))  # fmt: skip
+    return not source.damage
+
+
+def matted(
+    frames: Iterable[Frame], engine: Engine, source: Source, settings: Settings
+) -> Iterator[tuple[Frame, Mattes]]:
+    """Everyone in every frame, under their number: followed in a video, counted in a photograph."""
+    from stream.stages import follow, matte, matte_each
+
+    if source.kind == "images":
+        return matte_each(frames, engine)
+    return follow(matte(frames, engine), new_tracker(settings))
+
+
+def composed(
+    people: Iterable[tuple[Frame, Mattes]], composer: Composer
+) -> Iterator[tuple[Frame, Mattes, np.ndarray]]:
+    for frame, mattes in people:
+        yield frame, mattes, composer.compose(frame, mattes)
+
+
+def _until(stop: Stop | None, source: Source) -> Iterator[Frame]:
+    """The frames of the source until a signal came; those under way behind it are all finished."""
+    with closing(source.frames()) as frames:
+        for frame in frames:
+            if stop is not None and stop.signal:
+                return
+            yield frame
+
+
+def _write(
+    pictures: Iterable[tuple[Frame, Mattes, np.ndarray]], files: Deliverables, console: Console
+) -> None:
+    seen: set[int] = set()
+    for frame, mattes, picture in pictures:
+        files.write(frame, mattes, picture)
+        for person in sorted(set(mattes.ids.tolist()) - seen):
+            seen.add(person)
+            console.appeared(person, frame.seconds)
+        console.progress(len(mattes))
+
+
+def new_tracker(settings: Settings) -> Tracker:
+    """A tracker for one video.  Raises ConfigError where its settings contradict each other."""
+    from tracking import Tracker, TrackerSettings
+
+    try:
+        return Tracker(TrackerSettings(**asdict(settings.tracking)))
+    except ValueError as error:
+        raise ConfigError(f"tracking: {error}") from None
+
+
+def ready_engine(
+    settings: Settings, console: Console, load_engine: LoadEngine | None = None
+) -> Engine:
+    if load_engine is None:
+        from engines import load_engine
+    wanted = settings.engine
+    return load_engine(
+        wanted.backends,
+        Path(wanted.weights) if wanted.weights else WEIGHTS,
+        threads=wanted.threads,
+        score_threshold=wanted.score_threshold,
+        log=console.note,
+    )
+
+
+def _list_engines(console: Console) -> int:
+    from engines import available
+
+    found = available()
+    console.engines(found)
+    return OK if any(usable for _, usable, _ in found) else ENGINE
+
+
+def _report(error: Exception, console: Console, debug: bool) -> int:
+    """Say what went wrong, and return the exit code of its kind."""
+    if debug:
+        traceback.print_exception(error)
+    code, text = _kind(error)
+    console.error(text, code)
+    return code
+
+
+def _kind(error: Exception) -> tuple[int, str]:
+    if isinstance(error, ConfigError):
+        return USAGE, str(error)
+    from engines.base import EngineError
+    from stream.decode import InputError
+    from stream.encode import OutputError
+
+    for kind, code in ((InputError, INPUT), (OutputError, OUTPUT), (EngineError, ENGINE)):
+        if isinstance(error, kind):
+            return code, str(error)
+    return INTERNAL, f"{type(error).__name__}: {error} (our mistake; --debug shows where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
