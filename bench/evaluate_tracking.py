@@ -1,7 +1,7 @@
 """How well the tracker keeps identities on public annotations: boxes only, no pictures needed.
 
-    python -m tracking.evaluate --mot17 DIR        MOT17 second halves, YOLOX detections
-    python -m tracking.evaluate --dancetrack DIR   DanceTrack, true boxes as detections
+    python -m bench.evaluate_tracking --mot17 DIR        MOT17 second halves, YOLOX detections
+    python -m bench.evaluate_tracking --dancetrack DIR   DanceTrack, true boxes as detections
 
 DIR holds one folder per sequence with `seqinfo.ini` and `gt/gt.txt`; for MOT17 also
 `det_yolox_full_sequence.txt` and, for --camera, `gmc_full_sequence.txt`, both numbered as in the
@@ -184,7 +184,7 @@ def _gap_text(gaps: Sequence[GapScores]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tracking.evaluate", description=__doc__.splitlines()[0]
+        prog="python -m bench.evaluate_tracking", description=__doc__.splitlines()[0]
     )
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--mot17", type=Path, metavar="DIR", help="folder of MOT17 sequences")

@@ -7,8 +7,9 @@ clear who is who, and a cosine is read as *agreement*: 0 where it is what strang
 0 codes decide nothing.
 
 Codes are (D,) float64 of length 1.  The mean code of everyone known is taken off before comparing,
-as if one more person with a code of zeros were known: codes share a large common part, and with few
-people known a plain mean would take off the people themselves.
+because codes share a large common part.  Where few people are known, that mean is mostly
+themselves: taking it off would push them apart, and make any stranger look like one of them.  So
+the mean is drawn towards zero by `UNKNOWN` people, which matters less the more are known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PRIOR_WEIGHT = 8.0  # observations the priors below are worth
 MEMORY = 400.0  # observations after which older ones fade
 SAME_PRIOR = (0.8, 0.02)  # mean and variance of the cosine with oneself, before any was seen
 OTHER_PRIOR = (0.2, 0.04)  # and with someone else
+UNKNOWN = 8  # people with a code of zeros that the common code reckons with
 LEARNING_RATE = 0.1  # how fast a person's code follows what is seen
 
 
@@ -90,8 +92,8 @@ class Gallery:
 
 
 def common_code(known: np.ndarray) -> np.ndarray:
-    """(D,) the part all codes (n, D) share; see the head of this file for the added zero."""
-    return known.sum(0) / (len(known) + 1)
+    """(D,) the part all codes (n, D) share; see the head of this file for the unknown."""
+    return known.sum(0) / (len(known) + UNKNOWN)
 
 
 def cosines(known: np.ndarray, seen: np.ndarray, everyone: np.ndarray) -> np.ndarray:

@@ -39,7 +39,8 @@ def matte_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     One matrix product instead of n * m minima and maxima.  Two mattes that share a person half and
     half still score 1, which is what finds duplicates.
     """
-    a, b = ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)
+    cells = ours.shape[1] * ours.shape[2]
+    a, b = ours.reshape(len(ours), cells), theirs.reshape(len(theirs), cells)
     common = (a @ b.T).astype(np.float64)
     energy_a = np.einsum("ij,ij->i", a, a).astype(np.float64)
     energy_b = np.einsum("ij,ij->i", b, b).astype(np.float64)

@@ -91,6 +91,8 @@ class Tracker:
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self.settings = settings or TrackerSettings()
         self.resolved: dict[int, int] = {}  # tentative handle -> the number it was given later
+        # how many frames to hold back so that a confirmation can still name all earlier ones
+        self.delay_frames = self.settings.confirm_frames - 1
         self._known: _Known | None = None  # nobody yet: array widths are learnt from the first
         self._gallery = Gallery(self.settings.max_remembered)
         self._agreement = Agreement()
@@ -98,11 +100,6 @@ class Tracker:
         self._seconds: float | None = None
         self._next_id = 1
         self._next_handle = UNTRACKED - 1
-
-    @property
-    def delay_frames(self) -> int:
-        """How many frames to hold back so that a confirmation can still name all earlier ones."""
-        return self.settings.confirm_frames - 1
 
     def update(
         self, mattes: Mattes, seconds: float, camera: np.ndarray | None = None
@@ -207,8 +204,7 @@ class Tracker:
         shape = overlap * height_overlap(expected, seen.box)
         likeness = shape * seen.score
         matte = self._matte_overlap(known, seen)
-        cosine, agreement = self._code_agreement(known, seen)
-        trust = self._agreement.trust if agreement is not None else 0.0
+        cosine, agreement, trust = self._code_agreement(known, seen)
 
         confirmed = known.id > 0
         missing = known.seen < self._frame - 1
@@ -232,7 +228,7 @@ class Tracker:
             motion_weight -= wanted.code_weight * trust
         score = np.where(choice, evidence + motion_weight * likeness, likeness)
         pairs.settle(score, stage)
-        if cosine is not None:
+        if seen.code.shape[1]:
             self._learn(seen, pairs, cosine, choice)
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
@@ -257,23 +253,19 @@ class Tracker:
         moved = known.motion.value[:, :2] - centres_and_sizes(known.box)[:, :2]
         return matte_overlap(shifted(known.coarse, np.rint(moved / cell).astype(int)), seen.coarse)
 
-    def _code_agreement(
-        self, known: _Known, seen: _Seen
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """(n, m) cosines of codes, and what they mean; None where there are no codes."""
-        width = seen.code.shape[1]
-        if width == 0:
-            return None, None
+    def _code_agreement(self, known: _Known, seen: _Seen) -> tuple[np.ndarray, np.ndarray, float]:
+        """(n, m) cosines of codes, what they mean, and how far that can be trusted."""
+        if seen.code.shape[1] == 0:
+            nothing = np.zeros((len(known), len(seen)))
+            return nothing, nothing, 0.0
         cosine = cosines(known.code, seen.code, self._everyone(known))
-        return cosine, self._agreement.of(cosine)
+        return cosine, self._agreement.of(cosine), self._agreement.trust
 
     def _everyone(self, known: _Known) -> np.ndarray:
         """(n, D) the codes of everyone believed, in view or remembered."""
         return np.concatenate([known.code[known.id > 0], self._gallery.codes(known.code.shape[1])])
 
-    def _learn(
-        self, seen: _Seen, pairs: _Pairs, cosine: np.ndarray, choice: np.ndarray
-    ) -> None:
+    def _learn(self, seen: _Seen, pairs: _Pairs, cosine: np.ndarray, choice: np.ndarray) -> None:
         """Clear pairs of people standing apart show what cosines mean."""
         rows, columns = pairs.rows, pairs.columns
         crowd = box_overlap(seen.box, seen.box)

@@ -98,11 +98,11 @@ def matting_quality(
 def instance_errors(pictures: Iterable[Picture]) -> InstanceErrors:
     """EMSE and EMAD of Liu et al., "End-to-End Human Instance Matting" (E2E-HIM), TCSVT 2023.
 
-    The authors published no program for them; this is our reading.  Within a picture, predicted and
-    true mattes are matched one to one by the IoU of their supports.  A matched pair contributes its
-    mean squared (absolute) difference over all pixels of the picture; a true matte without a partner
-    contributes its error against an empty matte, and so does a predicted one.  The mean is over all
-    contributions of the data set, times 1000.
+    The authors published no program for them; this is our reading.  Within a picture, predicted
+    and true mattes are matched one to one by the IoU of their supports.  A matched pair contributes
+    its mean squared (absolute) difference over all pixels of the picture; a true matte without a
+    partner contributes its error against an empty matte, and so does a predicted one.  The mean is
+    over all contributions of the data set, times 1000.
     """
     squared, absolute, people = 0.0, 0.0, 0
     for predicted, true in pictures:
@@ -130,11 +130,11 @@ def _check(predicted: np.ndarray, true: np.ndarray) -> None:
 
 
 def _support(mattes: np.ndarray, threshold: float, where: np.ndarray | None) -> np.ndarray:
-    """(N, pixels) float32 of 0 and 1: a product of two counts their common pixels exactly."""
+    """(N, pixels) of 0 and 1: a product of two counts their common pixels (exact to 2**24)."""
     above = mattes > threshold
     if where is not None:
         above = above & where
-    return above.reshape(len(mattes), -1).astype(np.float32)
+    return above.reshape(len(mattes), mattes.shape[1] * mattes.shape[2]).astype(np.float32)
 
 
 def _others(mattes: np.ndarray, matched: np.ndarray) -> list[int]:

@@ -1,0 +1,312 @@
+"""The lives of people under the tracker: appear, confirm, cross, vanish, return, leave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from matting.frames import UNTRACKED, no_one
+from tests.tracking.people import CODES, GRID, SIZE, Person, picture
+from tracking import Tracker, TrackerSettings
+
+RATE = 30
+
+
+def live(frames, tracker=None, seconds=None, **kind) -> list[list[int]]:
+    """The final number of each person of each frame, as the output will carry it; 0 = left out."""
+    tracker = tracker or Tracker()
+    names = [
+        tracker.update(picture(*people, **kind), t / RATE if seconds is None else seconds[t])
+        for t, people in enumerate(frames)
+    ]
+    tracker.finish()
+    return [[max(tracker.resolved.get(i, i), 0) for i in row.tolist()] for row in names]
+
+
+def test_people_are_numbered_from_one_in_order_of_appearance_and_from_left_to_right():
+    right, left, later = Person(x=120), Person(x=10), Person(x=60)
+
+    numbers = live([[right, left]] * 5 + [[later, right, left]] * 5)
+
+    assert numbers[0] == [2, 1]
+    assert numbers[-1] == [3, 2, 1]
+
+
+def test_nobody_is_believed_before_a_few_sightings_and_then_none_of_them_is_lost():
+    tracker = Tracker()
+    first = tracker.update(picture(Person(x=10)), 0.0)
+    second = tracker.update(picture(Person(x=11)), 1 / RATE)
+    third = tracker.update(picture(Person(x=12)), 2 / RATE)
+
+    assert first[0] == second[0] < UNTRACKED  # one tentative handle, not a public number
+    assert third.tolist() == [1]
+    assert tracker.resolved == {int(first[0]): 1}
+    assert tracker.delay_frames == 2  # what a reader must hold back to name the first sighting
+
+
+def test_a_flicker_is_left_out_and_burns_no_number():
+    ghost, person = Person(x=100, look=5), Person(x=10)
+    frames = [[person]] * 4 + [[person, ghost]] + [[person]] * 4 + [[person, Person(x=60)]] * 4
+
+    numbers = live(frames)
+
+    assert numbers[4] == [1, 0]
+    assert numbers[-1] == [1, 2]
+
+
+@pytest.mark.parametrize("kind", [{}, {"codes": False}, {"codes": False, "mattes": False}])
+def test_two_people_who_cross_keep_their_numbers(kind):
+    """They walk through each other, one passing behind; with mattes, codes, or boxes alone."""
+    frames = []
+    for t in range(60):
+        near = Person(x=10 + 2 * t, look=1)
+        far = Person(x=130 - 2 * t, y=16, height=56, look=2)
+        frames.append([near, far])
+
+    numbers = live(frames, **kind)
+
+    assert all(row == [1, 2] for row in numbers)
+
+
+def test_codes_tell_apart_two_people_who_turn_round_behind_each_other():
+    """They meet, stand in one place, and go back where they came from: motion alone swaps them."""
+    frames = []
+    for t in range(80):
+        x = 10 + 1.5 * t if t < 40 else 70 - 1.5 * (t - 40)
+        left, right = Person(x=x, look=1), Person(x=136 - x, look=2)
+        frames.append([left, right] if abs(t - 40) > 6 else [left])
+
+    numbers = live(frames)
+
+    assert numbers[30] == [1, 2]
+    assert numbers[-1] == [1, 2]
+
+
+def test_the_order_of_detections_does_not_matter():
+    frames = [[Person(x=10 + t, look=1), Person(x=100 - t, look=2)] for t in range(30)]
+    shuffled = [row[::-1] if t % 2 else row for t, row in enumerate(frames)]
+
+    numbers = live(shuffled)
+
+    assert all(row == ([2, 1] if t % 2 else [1, 2]) for t, row in enumerate(numbers))
+
+
+def test_a_gap_in_detection_is_bridged_by_motion():
+    """Half a second without a detection, walking on meanwhile."""
+    frames = [[Person(x=5 + 2 * t)] if not 20 <= t < 35 else [] for t in range(60)]
+
+    numbers = live(frames, codes=False)
+
+    assert numbers[19] == numbers[35] == [1]
+    assert numbers[25] == []
+
+
+def test_whoever_returns_elsewhere_after_a_while_is_known_by_their_code():
+    stays, leaves = Person(x=70, look=1), Person(x=5, look=2)
+    back = Person(x=130, look=2)
+    frames = [[stays, leaves]] * 30 + [[stays]] * 150 + [[stays, back]] * 10
+
+    numbers = live(frames)
+
+    assert numbers[0] == [2, 1]
+    assert numbers[180] == [2, 1]  # from the first frame of the return: back-filled
+    assert numbers[-1] == [2, 1]
+
+
+def test_a_stranger_does_not_inherit_a_number():
+    """Someone leaves, and another steps in where they were, soon or long after."""
+    stays, leaves, stranger = Person(x=70, look=1), Person(x=5, look=2), Person(x=5, look=3)
+
+    soon = live([[stays, leaves]] * 30 + [[stays]] * 10 + [[stays, stranger]] * 10)
+    late = live([[stays, leaves]] * 30 + [[stays]] * 150 + [[stays, stranger]] * 10)
+
+    assert soon[0] == late[0] == [2, 1]
+    assert soon[-1] == [2, 3]
+    assert late[-1] == [2, 3]
+
+
+def test_without_codes_a_return_after_long_is_a_new_number():
+    frames = [[Person(x=5)]] * 30 + [[]] * 150 + [[Person(x=5)]] * 10
+
+    assert live(frames, codes=False)[-1] == [2]
+
+
+def test_memory_ends():
+    settings = TrackerSettings(memory_seconds=3)
+    stays, leaves = Person(x=70, look=1), Person(x=5, look=2)
+    away = lambda frames: [[stays, leaves]] * 30 + [[stays]] * frames + [[stays, leaves]] * 10  # noqa: E731
+
+    assert live(away(80), Tracker(settings))[-1] == [2, 1]
+    assert live(away(120), Tracker(settings))[-1] == [2, 3]
+
+
+def test_a_weak_detection_keeps_someone_alive_but_brings_nobody_into_being():
+    person, faint = Person(x=10), Person(x=10, score=0.3)
+    nobody = Person(x=100, score=0.3)
+
+    numbers = live([[person]] * 5 + [[faint, nobody]] * 30 + [[person, nobody]] * 5)
+
+    assert all(row == [1, 0] for row in numbers[5:])
+
+
+def test_two_mattes_of_one_person_are_one_person():
+    """The network answers twice; the better answer is kept, wherever it stands in the list."""
+    mattes = picture(Person(x=10, score=0.8), Person(x=100))
+    twice = mattes.pick([0, 1, 0])
+    twice.score[2] = 0.9  # the alphas are shares of one body: the product form does not mind
+    tracker = Tracker()
+
+    for t in range(5):
+        names = tracker.update(twice, t / RATE)
+
+    assert names.tolist() == [UNTRACKED, 2, 1]
+
+
+def test_people_walking_arm_in_arm_are_two_people():
+    numbers = live([[Person(x=50 + t, look=1), Person(x=58 + t, look=2)] for t in range(40)])
+
+    assert all(row == [1, 2] for row in numbers)
+
+
+def test_uneven_frame_times_do_not_matter():
+    """A camera that stutters between 10 and 60 pictures a second; walking speed is even."""
+    seconds = np.cumsum(np.tile([1 / 60, 1 / 10, 1 / 30, 1 / 60], 15))
+    frames = [[Person(x=5 + 40 * s, look=1), Person(x=135 - 40 * s, y=10, look=2)] for s in seconds]
+
+    numbers = live(frames, seconds=seconds, codes=False)
+
+    assert all(row == [1, 2] for row in numbers)
+
+
+def test_memory_is_measured_in_seconds_and_not_in_frames():
+    """The same gap of ten frames: short at 30 pictures a second, too long at one."""
+    frames = [[Person(x=50)]] * 5 + [[]] * 10 + [[Person(x=50)]] * 5
+
+    assert live(frames, codes=False)[-1] == [1]
+    assert live(frames, codes=False, seconds=np.arange(20.0))[-1] == [2]
+
+
+def test_a_camera_that_pans_is_taken_out():
+    """Everyone jumps 30 pixels at once: with the camera's motion told, nobody changes."""
+    people = lambda x: picture(Person(x=x), Person(x=x + 30), codes=False)  # noqa: E731
+    told, untold = Tracker(), Tracker()
+    for t in range(6):
+        told.update(people(20), t / RATE)
+        untold.update(people(20), t / RATE)
+    pan = np.array([[1, 0, 30.0], [0, 1, 0]])
+
+    assert told.update(people(50), 6 / RATE, camera=pan).tolist() == [1, 2]
+    assert untold.update(people(50), 6 / RATE).tolist() != [1, 2]
+
+
+def test_a_crowd_never_shares_a_number():
+    rng = np.random.default_rng(3)
+    tracker = Tracker()
+    x, speed = rng.uniform(0, 140, 12), rng.uniform(-40, 40, 12)
+    for t in range(150):
+        x = np.clip(x + speed / RATE, 0, 140)
+        there = rng.random(12) < 0.8
+        people = [
+            Person(x=float(x[i]), y=float(4 + i), look=i, score=float(rng.uniform(0.2, 1)))
+            for i in np.flatnonzero(there)
+        ]
+        names = tracker.update(picture(*people), t / RATE)
+        named = names[names != UNTRACKED]
+        final = [tracker.resolved.get(i, i) for i in named.tolist()]
+        assert len(set(final)) == len(final)
+
+
+def test_the_same_video_gives_the_same_numbers_to_the_bit():
+    rng = np.random.default_rng(5)
+    frames = [
+        [Person(x=float(v), look=i) for i, v in enumerate(rng.uniform(0, 140, 5))]
+        for _ in range(60)
+    ]
+
+    assert live(frames) == live(frames)
+
+
+def test_two_trackers_do_not_share_their_numbers():
+    frames = [[Person(x=10)]] * 5
+
+    assert live(frames)[-1] == live(frames)[-1] == [1]
+
+
+def test_a_video_of_one_frame_still_has_its_people():
+    assert live([[Person(x=100), Person(x=10)]]) == [[2, 1]]
+
+
+def test_empty_pictures_pass_through():
+    tracker = Tracker()
+    for t in range(3):
+        assert tracker.update(no_one(SIZE), t / RATE).shape == (0,)
+    for t in range(3, 8):
+        names = tracker.update(picture(Person(x=10)), t / RATE)
+    assert names.tolist() == [1]
+    tracker.update(no_one(SIZE), 8 / RATE)
+    assert tracker.update(picture(Person(x=10)), 9 / RATE).tolist() == [1]
+
+
+def test_a_matte_that_covers_nothing_is_nobody():
+    assert live([[Person(x=10, width=0)]] * 5) == [[0]] * 5
+
+
+def test_memory_stays_flat_however_many_people_come_by():
+    """Two thousand passers-by: what is remembered is bounded."""
+    settings = TrackerSettings(confirm_hits=1, confirm_frames=1, coast_seconds=0.1)
+    tracker = Tracker(settings)
+    rng = np.random.default_rng(1)
+    for t in range(2000):
+        mattes = picture(Person(x=float(rng.uniform(0, 140))), mattes=False)
+        mattes.code[:] = rng.normal(size=(1, CODES))
+        tracker.update(mattes, t / 4)
+
+    assert len(tracker._gallery) <= settings.max_remembered
+    assert len(tracker._known) <= 2
+
+
+def test_what_makes_no_sense_is_refused():
+    tracker = Tracker()
+    tracker.update(picture(Person(x=10)), 1.0)
+
+    with pytest.raises(ValueError, match="time ran backwards"):
+        tracker.update(picture(Person(x=10)), 0.5)
+    with pytest.raises(ValueError, match="codes were 16 wide and are now 0"):
+        tracker.update(picture(Person(x=10), codes=False), 1.1)
+    with pytest.raises(ValueError, match="box should be finite"):
+        tracker.update(picture(Person(x=np.nan)), 1.2)
+    with pytest.raises(ValueError, match="seconds should be a time"):
+        tracker.update(picture(Person(x=10)), float("nan"))
+    with pytest.raises(ValueError, match=r"camera should be a finite \(2, 3\)"):
+        tracker.update(picture(Person(x=10)), 1.3, camera=np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"confirm_hits": 0}, "confirm_hits should be a whole number from 1"),
+        ({"confirm_hits": 4}, "confirm_frames"),
+        ({"min_overlap": 1.5}, "between 0 and 1"),
+        ({"memory_seconds": -1}, "from 0"),
+        ({"weak_score": 0.9}, "should not fall"),
+        ({"matte_weight": 0.8}, "exceed 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        TrackerSettings(**wrong)
+
+
+def test_a_picture_that_changes_size_does_not_break_the_mattes():
+    tracker = Tracker()
+    for t in range(5):
+        tracker.update(picture(Person(x=10)), t / RATE)
+    smaller = picture(Person(x=10))
+    assert smaller.coarse.shape[1:] == GRID
+    smaller = type(smaller)(
+        smaller.alpha, smaller.coarse[:, ::2, ::2], smaller.score, smaller.box, smaller.code,
+        smaller.ids,
+    )  # fmt: skip
+
+    assert tracker.update(smaller, 5 / RATE).tolist() == [1]
+    assert tracker.update(smaller, 6 / RATE).tolist() == [1]
