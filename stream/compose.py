@@ -1,0 +1,642 @@
+"""The composite: everyone over the background they were given, without the old one's colour.
+
+A pixel of the picture is I = sum_i alpha_i F_i + (1 - sum_i alpha_i) B.  The composite keeps the
+people who stay, swaps B, and gives the share of people who go to the background:
+
+    out = sum over those who stay of alpha_i F_i  +  (1 - sum over those who stay of alpha_i) B'
+
+Where B' is the original background nothing needs to be taken apart, and untouched pixels come out
+bit for bit.  All pictures are (H, W, 3) uint8 RGB, blended as displayed (gamma-encoded), alphas are
+uint8 codes with 255 = 1.  Colours that have to be guessed (of a person at a soft edge, of the
+background behind a person) are guessed on a picture about 135 rows high, where it is cheap.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from matting.frames import Frame, Mattes
+from stream.decode import InputError, Source, open_source
+
+LOW_ROWS = 135  # about the height at which hidden colours are guessed
+SOLID, CLEAR = 250, 3  # alpha codes at which a low-resolution cell counts as all person, as no one
+BLUR_BACKGROUND = 0.025  # sigma over the picture's height
+BLUR_PERSON = 0.08  # sigma over the person's larger side: features go, clothes' colours stay
+REMOVE_MARGIN = 0.012  # of the height: mattes end a little early, and an outline would stay
+REGION_ROWS = 36  # the grid on which people's own background regions are drawn
+REGION_EDGE = 0.04  # of the diagonal: how softly one region passes into the next
+REGION_SECONDS = 0.4  # how long a region takes to follow a person
+MOVED_CELLS = 0.5  # low-resolution pixels the camera may drift before what was seen is forgotten
+
+COLOURS = {
+    "black": "#000000", "white": "#ffffff", "gray": "#808080", "grey": "#808080",
+    "silver": "#c0c0c0", "red": "#ff0000", "green": "#008000", "blue": "#0000ff",
+    "yellow": "#ffff00", "cyan": "#00ffff", "magenta": "#ff00ff", "orange": "#ffa500",
+    "purple": "#800080", "pink": "#ffc0cb", "brown": "#a52a2a", "navy": "#000080",
+    "teal": "#008080", "lime": "#00ff00", "maroon": "#800000", "olive": "#808000",
+}  # fmt: skip
+
+
+# --------------------------------------------------------------------------- what is asked for
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What can stand behind someone: `original`, `blur` (of the original), a colour or a file."""
+
+    kind: str  # "original" | "blur" | "colour" | "file"
+    colour: tuple[int, int, int] = (0, 0, 0)
+    path: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Backdrop:
+        """Read `original` (or `keep`), `blur`, `#rgb`, `#rrggbb`, a colour's name, or a path."""
+        word = text.strip()
+        if word.lower() in ("original", "keep"):
+            return cls("original")
+        if word.lower() == "blur":
+            return cls("blur")
+        digits = COLOURS.get(word.lower(), word)
+        if re.fullmatch(r"#[0-9a-fA-F]{3}", digits):
+            digits = "#" + "".join(digit * 2 for digit in digits[1:])
+        if re.fullmatch(r"#[0-9a-fA-F]{6}", digits):
+            red, green, blue = (int(digits[i : i + 2], 16) for i in (1, 3, 5))
+            return cls("colour", colour=(red, green, blue))
+        return cls("file", path=word)
+
+
+ORIGINAL = Backdrop("original")
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What happens to one person: `keep`, `remove` or `blur` them, and what stands behind them.
+
+    With a backdrop of their own, the part of the background nearest to this person becomes it.
+    """
+
+    person: str = "keep"  # "keep" | "remove" | "blur"
+    background: Backdrop | None = None  # None: the background of the whole picture
+
+    @classmethod
+    def of(cls, text: str) -> Treatment:
+        """Read `keep`, `remove`, `blur` (the person), or a colour or file (their background)."""
+        word = text.strip().lower()
+        if word in ("keep", "remove", "blur"):
+            return cls(person=word)
+        return cls(background=Backdrop.of(text))
+
+
+KEEP = Treatment()
+
+
+@dataclass(frozen=True)
+class Look:
+    """The background of the picture, and the treatments of the people who get one of their own."""
+
+    background: Backdrop = ORIGINAL
+    people: Mapping[int, Treatment] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, background: str = "original", people: Mapping[int, str] | None = None) -> Look:
+        """A look from words, as the command line and the settings file have them."""
+        treatments = {number: Treatment.of(text) for number, text in (people or {}).items()}
+        return cls(Backdrop.of(background), treatments)
+
+
+def codes(alpha: np.ndarray) -> np.ndarray:
+    """Alpha in [0, 1] as uint8 codes, rounded to the nearest: what is composed and what is saved."""
+    return cv2.convertScaleAbs(alpha, alpha=255.0)
+
+
+# ------------------------------------------------------------------------------- the composer
+
+
+class Composer:
+    """Composes one video or set of pictures, frame after frame in order of time.
+
+    Raises InputError at once when a background cannot be read.  The picture returned may be the
+    frame's own array where nothing changes; treat it as read-only.
+    """
+
+    def __init__(self, look: Look, size: tuple[int, int]) -> None:
+        self._look = look
+        own = [treatment.background for treatment in look.people.values()]
+        self._backdrops = list(dict.fromkeys([look.background, *(b for b in own if b)]))
+        self._layers = {backdrop: _layer(backdrop, size) for backdrop in self._backdrops}
+        self._regions = _Regions(len(self._backdrops)) if len(self._backdrops) > 1 else None
+        removes = any(treatment.person == "remove" for treatment in look.people.values())
+        self._plate = _Plate() if removes and ORIGINAL in self._backdrops else None
+
+    def close(self) -> None:
+        for layer in self._layers.values():
+            layer.close()
+
+    def __enter__(self) -> Composer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def compose(self, frame: Frame, mattes: Mattes) -> np.ndarray:
+        """The composite of one frame, (H, W, 3) uint8."""
+        scene = _Scene(frame, mattes, self._look)
+        if self._plate:
+            self._plate.see(scene)
+        if self._regions is None:
+            shares: list[np.ndarray | None] = [None]
+        else:
+            wanted = [self._backdrops.index(backdrop) for backdrop in scene.behind]
+            shares = self._regions.shares(wanted, scene)
+        picture = None
+        for backdrop, share in zip(self._backdrops, shares, strict=True):
+            if share is not None and not share.any():
+                continue
+            layer = self._over_original(scene) if backdrop == ORIGINAL else None
+            if layer is None:
+                layer = self._over(self._layers[backdrop], scene)
+            picture = layer if picture is None or share is None else _mixed(picture, layer, share)
+        assert picture is not None, "the shares of a pixel add up to one"
+        return picture
+
+    def _over(self, layer: _Layer, scene: _Scene) -> np.ndarray:
+        """Everyone who stays, over a new background."""
+        out = layer.picture(scene)
+        if scene.kept is not None:
+            out = _mixed(out, scene.foreground(), scene.kept)
+        return self._with_blurred(out, scene)
+
+    def _over_original(self, scene: _Scene) -> np.ndarray:
+        """The picture itself; only those who are removed or blurred change it."""
+        out = scene.rgb
+        if scene.removed is not None and self._plate:
+            gone, empty = self._plate.without_removed(scene)
+            if scene.kept is not None:  # someone who stays may stand before someone who goes
+                empty = _mixed(empty, scene.foreground(), scene.kept)
+            out = _mixed(out, empty, gone)
+        return self._with_blurred(out, scene)
+
+    def _with_blurred(self, out: np.ndarray, scene: _Scene) -> np.ndarray:
+        for alpha in scene.blurred:
+            out = _mixed(out, scene.blurred_person(alpha), alpha)
+        return out
+
+
+class _Scene:
+    """One frame as the composer needs it: who stays, who goes, and the picture made small."""
+
+    def __init__(self, frame: Frame, mattes: Mattes, look: Look) -> None:
+        self.rgb = frame.rgb
+        self.seconds = frame.seconds
+        self.size = frame.size
+        self.kept: np.ndarray | None = None  # sum of the alphas of those who stay, in codes
+        self.removed: np.ndarray | None = None
+        self.everyone: np.ndarray | None = None
+        self.blurred: list[np.ndarray] = []
+        self.behind: list[Backdrop] = []  # per visible person, the backdrop behind them
+        self.boxes: list[np.ndarray] = []
+        for person in mattes:
+            treatment = look.people.get(person.id, KEEP)
+            alpha = codes(person.alpha)
+            self.everyone = _sum(self.everyone, alpha)
+            if treatment.person == "remove":
+                self.removed = _sum(self.removed, alpha)
+            elif treatment.person == "blur":
+                self.blurred.append(alpha)
+            else:
+                self.kept = _sum(self.kept, alpha)
+            if treatment.person != "remove" or treatment.background:
+                self.behind.append(treatment.background or look.background)
+                self.boxes.append(person.box)
+        self._small: np.ndarray | None = None
+        self._foreground: np.ndarray | None = None
+        self._steps = max(0, round(math.log2(self.size[0] / LOW_ROWS)))  # halvings to LOW_ROWS
+
+    @property
+    def small(self) -> np.ndarray:
+        """(h, w, 3) uint8, the picture at about LOW_ROWS rows."""
+        if self._small is None:
+            self._small = self.shrunk(self.rgb)
+        return self._small
+
+    def shrunk(self, picture: np.ndarray) -> np.ndarray:
+        for _ in range(self._steps):  # halving by area has a fast path that other factors lack
+            height, width = picture.shape[:2]
+            picture = cv2.resize(
+                picture, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA
+            )
+        return picture
+
+    def grown(self, picture: np.ndarray) -> np.ndarray:
+        return cv2.resize(picture, self.size[::-1], interpolation=cv2.INTER_LINEAR)
+
+    def clear(self, margin: float) -> np.ndarray:
+        """(h, w) bool: cells of the small picture without anyone, `margin` of the height around."""
+        if self.everyone is None:
+            return np.ones(self.small.shape[:2], bool)
+        hidden = (self.shrunk(self.everyone) > CLEAR).astype(np.uint8)
+        return _dilated(hidden, margin * hidden.shape[0]) == 0
+
+    def foreground(self) -> np.ndarray:
+        """(H, W, 3) uint8: the colours of those who stay, freed of what was behind them.
+
+        Needed only where 0 < alpha < 255; elsewhere it is the picture.  Smooth guesses of the
+        foreground and of what lies behind are spread from where each is seen alone; the guess is
+        then moved along alpha so that the two explain the pixel, in the manner of Forte, "Approximate
+        fast foreground colour estimation" (ICIP 2021).
+        """
+        if self._foreground is not None:
+            return self._foreground
+        assert self.kept is not None
+        alpha = self.kept
+        x, y, width, height = cv2.boundingRect(alpha)
+        crop = alpha[y : y + height, x : x + width]
+        rows, columns = np.nonzero((crop > 0) & (crop < 255))
+        if not len(rows):
+            return self.rgb
+        rows, columns = rows + y, columns + x
+        small_alpha = self.shrunk(alpha)
+        front = _spread(self.small, small_alpha >= SOLID)
+        back = _spread(self.small, small_alpha <= CLEAR)
+        at_x = ((columns + 0.5) * (front.shape[1] / self.size[1]) - 0.5).astype(np.float32)
+        at_y = ((rows + 0.5) * (front.shape[0] / self.size[0]) - 0.5).astype(np.float32)
+        sampled = [_sampled(guess, at_x, at_y) for guess in (front, back)]
+        a = alpha[rows, columns, None].astype(np.float32) / 255
+        guess = sampled[0]
+        unexplained = self.rgb[rows, columns] - a * guess - (1 - a) * sampled[1]
+        out = self.rgb.copy()
+        out[rows, columns] = np.clip(guess + a * unexplained + 0.5, 0, 255).astype(np.uint8)
+        self._foreground = out
+        return out
+
+    def blurred_person(self, alpha: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8: a person's own colours, smeared until the person cannot be told."""
+        own = self.shrunk(alpha)
+        x, y, width, height = cv2.boundingRect(alpha)
+        sigma = BLUR_PERSON * max(width, height) * own.shape[0] / self.size[0]
+        inside = own >= 128
+        if not inside.any():
+            inside = own > 0
+        if not inside.any():
+            return self.rgb
+        weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), max(sigma, 1.0))
+        colour = self.small * inside[:, :, None].astype(np.float32)
+        colour = cv2.GaussianBlur(colour, (0, 0), max(sigma, 1.0))
+        smear = _spread(colour / np.maximum(weight, 1e-6)[:, :, None], weight > 0.02)
+        return self.grown(_bytes(smear))
+
+
+# -------------------------------------------------------------------------------- backgrounds
+
+
+class _Layer(ABC):
+    """One background, fitted to the frame."""
+
+    @abstractmethod
+    def picture(self, scene: _Scene) -> np.ndarray:
+        """(H, W, 3) uint8, not to be written to."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
+def _layer(backdrop: Backdrop, size: tuple[int, int]) -> _Layer:
+    match backdrop.kind:
+        case "colour":
+            return _Still(np.full((1, 1, 3), backdrop.colour, np.uint8), size)
+        case "file":
+            return _from_file(backdrop.path, size)
+        case "original":
+            return _AsItWas()
+    return _Blurred()
+
+
+def _from_file(path: str, size: tuple[int, int]) -> _Layer:
+    try:
+        if not os.path.exists(path) and not re.search(r"[./\\]", path):
+            raise InputError(
+                f"{path!r} is neither a file nor a colour; colours are #rrggbb or one of "
+                f"{', '.join(COLOURS)}"
+            )
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder; one picture or one video is expected")
+        source = open_source(path, threads=1)
+    except InputError as error:
+        raise InputError(f"background: {error}") from None
+    if source.kind == "video":
+        return _Clip(source)
+    with source:
+        return _Still(next(iter(source.frames())).rgb, size)
+
+
+class _Still(_Layer):
+    """A picture that fills the frame, or one colour (a picture of one pixel)."""
+
+    def __init__(self, rgb: np.ndarray, size: tuple[int, int]) -> None:
+        self._rgb = rgb
+        self._fitted = _cover(rgb, size)
+
+    def picture(self, scene: _Scene) -> np.ndarray:
+        if self._fitted.shape[:2] != scene.size:  # photographs come in many sizes
+            self._fitted = _cover(self._rgb, scene.size)
+        return self._fitted
+
+
+class _Clip(_Layer):
+    """A video that starts with the first frame, keeps its own speed, and starts over at its end."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._origin: float | None = None  # seconds of the frame under the clip's first one
+        self._frames: Iterator[Frame] = iter(())
+        self._coming: Frame | None = None
+        self._shown: Frame | None = None
+        self._fitted: np.ndarray | None = None
+        self._fitted_from: Frame | None = None
+
+    def picture(self, scene: _Scene) -> np.ndarray:
+        if self._origin is None or scene.seconds < self._origin:
+            self._start(scene.seconds)
+        self._advance(scene.seconds)
+        assert self._shown is not None
+        stale = self._fitted is None or self._fitted.shape[:2] != scene.size
+        if stale or self._fitted_from is not self._shown:
+            aspect = float(self._source.pixel_aspect)
+            self._fitted = _cover(self._shown.rgb, scene.size, aspect)
+            self._fitted_from = self._shown
+        assert self._fitted is not None
+        return self._fitted
+
+    def _start(self, origin: float) -> None:
+        self._origin = origin
+        self._frames.close() if hasattr(self._frames, "close") else None
+        self._frames = self._source.frames()
+        self._shown = next(self._frames)
+        self._first = self._shown.seconds
+        self._coming = next(self._frames, None)
+
+    def _advance(self, seconds: float) -> None:
+        assert self._origin is not None and self._shown is not None
+        while True:
+            due = seconds - self._origin + self._first + 1e-6  # on the clip's own clock
+            if self._coming is not None:
+                if self._coming.seconds > due:
+                    return
+                self._shown, self._coming = self._coming, next(self._frames, None)
+                continue
+            step = float(1 / self._source.rate) if self._source.rate else 0.04
+            length = self._shown.seconds - self._first + step
+            if due < self._first + length:
+                return
+            turns = math.floor((due - self._first) / length)
+            self._start(self._origin + turns * length)
+
+    def close(self) -> None:
+        self._frames.close() if hasattr(self._frames, "close") else None
+        self._source.close()
+
+
+class _Blurred(_Layer):
+    """The original background out of focus.  People are left out first, or they would glow."""
+
+    def picture(self, scene: _Scene) -> np.ndarray:
+        filled = _spread(scene.small, scene.clear(margin=0.005))
+        sigma = BLUR_BACKGROUND * filled.shape[0]
+        return scene.grown(_bytes(cv2.GaussianBlur(filled, (0, 0), max(sigma, 0.5))))
+
+
+class _AsItWas(_Layer):
+    """The original is composed by the composer itself, from the untouched picture."""
+
+    def picture(self, scene: _Scene) -> np.ndarray:
+        return scene.rgb
+
+
+class _Plate:
+    """The background as last seen without anyone: what shows where a person is removed.
+
+    Where nobody has ever stepped aside, colours are spread inwards from the surroundings.  What is
+    remembered is corrected for slow changes of light, and forgotten when the camera moves.
+    """
+
+    def __init__(self) -> None:
+        self._seen = np.zeros((0, 0, 3), np.uint8)  # (H, W, 3) the last unhidden view of each pixel
+        self._known = np.zeros((0, 0), np.uint8)  # (H, W) 255 where `_seen` means something
+        self._anchor: tuple[np.ndarray, np.ndarray] | None = None  # small picture, its clear cells
+
+    def see(self, scene: _Scene) -> None:
+        clear = scene.clear(REMOVE_MARGIN)
+        if self._seen.shape != scene.rgb.shape or self._camera_moved(scene.small, clear):
+            self._seen = scene.rgb.copy()
+            self._known = np.zeros(scene.size, np.uint8)
+            self._anchor = scene.small, clear
+        mask = _to_size(clear, scene.size)
+        cv2.copyTo(scene.rgb, mask, self._seen)
+        cv2.bitwise_or(self._known, mask, self._known)
+
+    def _camera_moved(self, small: np.ndarray, clear: np.ndarray) -> bool:
+        """Compare with the picture from which remembering began, where both show background.
+
+        A picture displaced by d pixels differs by about d times its gradient, so the ratio of the
+        two is a displacement; the constant stands for noise in flat places.
+        """
+        assert self._anchor is not None
+        then, then_clear = self._anchor
+        if then.shape != small.shape:
+            return True
+        both = clear & then_clear
+        if not both.any():
+            return False
+        change = small[both].astype(np.float32) - then[both]
+        change -= np.median(change, axis=0)  # a change of light is not a motion
+        gray = cv2.cvtColor(then, cv2.COLOR_RGB2GRAY)
+        steps = cv2.absdiff(gray[:, 1:], gray[:, :-1])
+        gradient = steps[both[:, 1:]].mean() if both[:, 1:].any() else 0.0
+        return float(np.abs(change).mean()) > MOVED_CELLS * (gradient + 6.0)
+
+    def without_removed(self, scene: _Scene) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) alpha codes of what to replace, and (H, W, 3) the background to put there."""
+        assert scene.removed is not None
+        small = scene.shrunk(scene.removed)
+        margin = REMOVE_MARGIN * small.shape[0]
+        wide = cv2.GaussianBlur(_dilated(small, 2 * margin), (0, 0), max(0.5, margin / 2))
+        gone = cv2.max(scene.grown(wide), scene.removed)
+        clear = scene.clear(REMOVE_MARGIN)
+        around = _spread(scene.small, clear)
+        seen, known = scene.shrunk(self._seen), scene.shrunk(self._known)
+        valid = clear & (known == 255)
+        if not valid.any():
+            return gone, scene.grown(_bytes(around))
+        # Light has changed since: carry the difference seen around the person into the hole.
+        change = _spread(scene.small.astype(np.float32) - seen, valid)
+        light = scene.grown(np.ascontiguousarray(change))
+        remembered = cv2.add(self._seen, light, dtype=cv2.CV_8U)
+        trust = cv2.erode(known, np.ones((3, 3), np.uint8))
+        empty = _mixed(scene.grown(_bytes(around)), remembered, scene.grown(trust))
+        return gone, empty
+
+
+class _Regions:
+    """Whose background is where, when people have backgrounds of their own.
+
+    Every cell of a coarse grid leans to the backdrop of the nearest visible people, softly, and
+    follows them with a delay so that borders glide.  While nobody is visible it stays as it was.
+    """
+
+    def __init__(self, backdrops: int) -> None:
+        self._backdrops = backdrops
+        self._weights: np.ndarray | None = None  # (K, rows, columns) float32, sums to 1
+        self._seconds = 0.0
+
+    def shares(self, wanted: list[int], scene: _Scene) -> list[np.ndarray | None]:
+        """Per backdrop, (H, W) alpha codes: mixed in over the ones before it in turn."""
+        height, width = scene.size
+        rows, columns = REGION_ROWS, max(1, round(REGION_ROWS * width / height))
+        if self._weights is not None and self._weights.shape[1:] != (rows, columns):
+            self._weights = None
+        if wanted:
+            now = self._nearest(wanted, scene, rows, columns)
+            gone = max(0.0, scene.seconds - self._seconds)
+            if self._weights is None:
+                self._weights = now
+            else:
+                self._weights += (now - self._weights) * (1 - math.exp(-gone / REGION_SECONDS))
+            self._seconds = scene.seconds
+        elif self._weights is None:
+            self._weights = np.zeros((self._backdrops, rows, columns), np.float32)
+            self._weights[0] = 1
+            self._seconds = scene.seconds
+        so_far = np.zeros((rows, columns), np.float32)
+        shares: list[np.ndarray | None] = []
+        for weight in self._weights:
+            so_far = so_far + weight
+            share = weight / np.maximum(so_far, 1e-6)
+            shares.append(scene.grown(cv2.convertScaleAbs(share, alpha=255.0)))
+        return shares
+
+    def _nearest(
+        self, wanted: list[int], scene: _Scene, rows: int, columns: int
+    ) -> np.ndarray:
+        height, width = scene.size
+        x = ((np.arange(columns) + 0.5) * width / columns)[None, :]
+        y = ((np.arange(rows) + 0.5) * height / rows)[:, None]
+        distances = []
+        for x0, y0, x1, y1 in scene.boxes:
+            outside = np.hypot(
+                np.maximum(np.maximum(x0 - x, x - x1), 0), np.maximum(np.maximum(y0 - y, y - y1), 0)
+            )
+            centre = np.hypot(x - (x0 + x1) / 2, y - (y0 + y1) / 2)
+            distances.append(outside + 0.25 * centre)  # the centre decides where boxes overlap
+        distance = np.stack(distances)
+        edge = REGION_EDGE * math.hypot(height, width)
+        pull = np.exp(-(distance - distance.min(axis=0)) / edge)
+        weights = np.zeros((self._backdrops, rows, columns), np.float32)
+        np.add.at(weights, wanted, pull.astype(np.float32))
+        return weights / weights.sum(axis=0)
+
+
+# ------------------------------------------------------------------------------ small pictures
+
+
+def _sum(total: np.ndarray | None, alpha: np.ndarray) -> np.ndarray:
+    return alpha if total is None else cv2.add(total, alpha)  # uint8: stops at 255
+
+
+def _mixed(base: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """`top` over `base` by alpha codes, within one code of exact, and exact at 0 and 255."""
+    if top is base:
+        return base
+    x, y, width, height = cv2.boundingRect(alpha)
+    if not width:
+        return base
+    there = slice(y, y + height), slice(x, x + width)
+    share = cv2.merge([alpha[there]] * 3)
+    out = base.copy()
+    out[there] = cv2.add(
+        cv2.multiply(top[there], share, scale=1 / 255),
+        cv2.multiply(base[there], cv2.bitwise_not(share), scale=1 / 255),
+    )
+    return out
+
+
+def _spread(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Fill in what is not known, smoothly, from what is: (h, w, 3) float32.
+
+    Push-pull: known colours are averaged into ever coarser pictures, then flow back into the holes
+    from the finest one that has something there.
+    """
+    weight = known.astype(np.float32)
+    colour = colours * weight[:, :, None]
+    if not known.any():
+        return np.full(colours.shape, 128, np.float32)
+    levels = []
+    while True:
+        levels.append((colour, weight))
+        height, width = weight.shape
+        if weight.min() > 0 or max(height, width) == 1:
+            break
+        smaller = max(1, (width + 1) // 2), max(1, (height + 1) // 2)
+        colour = cv2.resize(colour, smaller, interpolation=cv2.INTER_AREA)
+        weight = cv2.resize(weight, smaller, interpolation=cv2.INTER_AREA)
+    filled = None
+    for colour, weight in reversed(levels):
+        own = colour / np.maximum(weight, 1e-6)[:, :, None]
+        if filled is None:
+            filled = own
+        else:
+            coarser = cv2.resize(filled, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+            sure = np.minimum(weight * 2, 1)[:, :, None]
+            filled = coarser + (own - coarser) * sure
+    assert filled is not None
+    return filled
+
+
+def _sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n, 3) float32: the picture between its pixels at (x, y)."""
+    pieces = [  # OpenCV addresses remapped pictures with 15 bits
+        cv2.remap(
+            picture, x[i : i + 32000, None], y[i : i + 32000, None],
+            cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
+        )[:, 0]
+        for i in range(0, len(x), 32000)
+    ]  # fmt: skip
+    return np.concatenate(pieces)
+
+
+def _dilated(picture: np.ndarray, radius: float) -> np.ndarray:
+    side = 2 * max(1, round(radius)) + 1
+    return cv2.dilate(picture, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+
+
+def _to_size(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A bool mask as (H, W) uint8 of 0 and 255."""
+    codes = mask.astype(np.uint8) * 255
+    return cv2.resize(codes, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _bytes(picture: np.ndarray) -> np.ndarray:
+    return cv2.convertScaleAbs(picture)
+
+
+def _cover(rgb: np.ndarray, size: tuple[int, int], pixel_aspect: float = 1.0) -> np.ndarray:
+    """The picture scaled to fill (H, W), what is too much cut off evenly on both sides."""
+    height, width = rgb.shape[0], rgb.shape[1] * pixel_aspect
+    scale = max(size[0] / height, size[1] / width)
+    # The part of the picture that will be seen, in its own pixels.
+    rows = min(rgb.shape[0], max(1, round(size[0] / scale)))
+    columns = min(rgb.shape[1], max(1, round(size[1] / scale / pixel_aspect)))
+    top, left = (rgb.shape[0] - rows) // 2, (rgb.shape[1] - columns) // 2
+    crop = rgb[top : top + rows, left : left + columns]
+    shrinking = rows > size[0] or columns > size[1]
+    return cv2.resize(
+        crop, size[::-1], interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    )

@@ -1,0 +1,500 @@
+"""Files in, `Frame`s out: every decodable picture of a video or of photographs, at its own time.
+
+What a file says about itself is believed and applied here, so that nobody downstream needs to know:
+rotation and mirroring (pixels come out upright), the colour matrix and range (pixels come out as
+full-range RGB), presentation times (carried as ticks, never rebuilt from a frame rate).  What a
+file leaves out is filled by the usual convention, and said in `notes`; what a file has lost is
+said in `damage`, and everything that can still be decoded comes out all the same.
+
+Sizes are (H, W) of the upright picture.  Only this module and `encode` know FFmpeg.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from matting.frames import Frame
+
+# Containers that hold pictures themselves.  Playlists (hls, concat, dash, sdp ...) are left out on
+# purpose: they name other files and addresses, and a clip from a stranger must not choose those.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,"
+    "asf,ogg,nut,mxf,dv,gif,wtv,rm,mjpeg,yuv4mpegpipe,apng,mp3,aac,wav,flac,mpegtsraw,amr,aiff,ac3"
+)
+MAX_PIXELS = 1 << 27  # a header that promises more than 134 megapixels is not believed
+
+HD_ROWS, HD_COLUMNS = 576, 1280  # above either, untagged video is BT.709 by convention, else BT.601
+
+# Codes of ITU-T H.273, as containers and codecs carry them.
+UNSPECIFIED = 2
+BT709, BT601_PAL, BT601, BT2020 = 1, 5, 6, 9
+LIMITED, FULL = 1, 2  # FFmpeg's own codes for the range
+HDR_TRANSFERS = {16: "PQ (HDR10)", 18: "HLG"}
+_MATRICES = {
+    BT709: Colorspace.ITU709, 4: Colorspace.FCC, BT601_PAL: Colorspace.ITU601,
+    BT601: Colorspace.ITU601, 7: Colorspace.SMPTE240M, BT2020: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}  # fmt: skip
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class InputError(ValueError):
+    """The source cannot be read; the message says what was found and what would work."""
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How the input's numbers mean colours, in H.273 codes, to be carried to the output."""
+
+    matrix: int = UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    range: int = LIMITED
+
+
+class Source(ABC):
+    """A video or a set of pictures, known to be readable.  `frames()` may be called again.
+
+    `damage` lists what was lost (each line a sentence), `notes` what was assumed or worked round.
+    Both are complete when `frames()` has run out.
+    """
+
+    kind: str  # "video" or "images"
+    uri: str
+    size: tuple[int, int]  # (H, W) of the first picture, upright
+    rate: Fraction | None  # pictures per second, nominal; None where it has no meaning
+    time_base: Fraction  # seconds per tick of every frame's pts
+    frames_estimate: int | None
+    duration_seconds: float | None
+    colour: Colour
+    pixel_aspect: Fraction  # width of one pixel over its height
+    has_audio: bool
+    names: list[str]  # images only: the output name of the picture whose pts is the index
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.rate = None
+        self.frames_estimate = None
+        self.duration_seconds = None
+        self.colour = Colour()
+        self.pixel_aspect = Fraction(1)
+        self.has_audio = False
+        self.names = []
+        self.damage: list[str] = []
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def frames(self) -> Iterator[Frame]:
+        """Every picture that can be decoded, in the order of its time."""
+
+    def close(self) -> None:
+        """Let go of the file.  A `frames()` still running must be finished or closed first."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_source(uri: str | os.PathLike[str], *, threads: int = 2) -> Source:
+    """Open a video file, a picture, or a folder of pictures, and decode its first frame.
+
+    `threads` bounds the decoder.  Raises InputError where not one frame can be had.
+    """
+    uri = os.fspath(uri)
+    path = Path(uri)
+    try:
+        if path.is_dir():
+            return _Pictures(uri, _pictures_in(path))
+        if not path.exists():
+            if "://" in uri:
+                raise InputError(f"{uri} is an address; a video file, picture or folder is expected")
+            raise InputError(f"{uri}: there is no such file or folder")
+        with path.open("rb") as file:
+            head = file.read(32)
+    except InputError:
+        raise
+    except PermissionError:
+        raise InputError(f"{uri}: no permission to read it") from None
+    except (OSError, ValueError) as error:  # a name too long, a NUL in it, a device that refuses
+        raise InputError(f"{uri}: cannot be opened ({error})") from None
+    if not head:
+        raise InputError(f"{uri} is empty (0 bytes); a video or a picture is expected")
+    if _is_picture(head):
+        return _Pictures(uri, [path])
+    return _Video(uri, head, threads)
+
+
+def open_container(path: str, **options: str) -> av.container.InputContainer:
+    """FFmpeg's view of a local file, and of nothing that file might point to."""
+    return av.open(
+        f"file:{path}",  # the prefix keeps a name such as "a:b.mp4" from being read as a protocol
+        metadata_errors="replace",
+        options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file", **options},
+    )
+
+
+# ---------------------------------------------------------------------------------------- video
+
+
+class _Video(Source):
+    kind = "video"
+
+    def __init__(self, uri: str, head: bytes, threads: int) -> None:
+        super().__init__(uri)
+        self._threads = threads
+        self._head = head
+        self._upright = "same"
+        self.size = (0, 0)
+        self.time_base = Fraction(1, 1)
+        with closing(self.frames()) as frames:
+            first = next(frames, None)
+        if first is None:
+            why = f" ({self.damage[0]})" if self.damage else ""
+            raise InputError(f"{uri} has a video stream, but no frame of it can be decoded{why}")
+        self.damage.clear()
+
+    def frames(self) -> Iterator[Frame]:
+        self.damage.clear()
+        self.notes.clear()
+        container, stream = self._open()
+        try:
+            self._describe(container, stream)
+            yield from self._converted(self._timed(self._decoded(container, stream), stream))
+        finally:
+            container.close()
+
+    def _open(self) -> tuple[av.container.InputContainer, av.VideoStream]:
+        try:
+            container = open_container(self.uri)
+        except PermissionError:
+            raise InputError(f"{self.uri}: no permission to read it") from None
+        except (av.error.FFmpegError, OSError, MemoryError, IndexError, UnicodeError) as error:
+            raise InputError(self._unreadable(error)) from None
+        videos = [
+            stream
+            for stream in container.streams.video
+            if not stream.disposition & Disposition.attached_pic  # cover art is not a video
+        ]
+        if not videos:
+            what = "sound but no video stream" if container.streams.audio else "no video stream"
+            cover = " (a cover picture does not count)" if container.streams.video else ""
+            container.close()
+            raise InputError(f"{self.uri} has {what}{cover}; a video or a picture is expected")
+        marked = [stream for stream in videos if stream.disposition & Disposition.default]
+        stream = (marked or videos)[0]
+        if len(videos) > 1:
+            self.notes.append(
+                f"the file holds {len(videos)} video streams; number {stream.index} is used"
+            )
+        if stream.codec_context is None:
+            container.close()
+            raise InputError(f"{self.uri}: its video codec is unknown here; convert it to H.264")
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = self._threads
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        return container, stream
+
+    def _unreadable(self, error: Exception) -> str:
+        text = self._head[:7].lower()
+        if text == b"#extm3u" or self._head.startswith(b"ffconcat"):
+            return f"{self.uri} is a playlist; name the video file itself"
+        if self._head[4:8] == b"ftyp":
+            return (
+                f"{self.uri} is an MP4 without its index (moov): an unfinished recording or an "
+                "incomplete copy; copy it again, or repair it with a tool such as untrunc"
+            )
+        reason = "" if isinstance(error, av.error.InvalidDataError) else f" ({error})"
+        return f"{self.uri} is not a video or picture that can be read{reason}"
+
+    def _describe(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        self.rate = stream.average_rate or stream.guessed_rate or None
+        self.time_base = stream.time_base or (1 / self.rate if self.rate else Fraction(1, 25))
+        if stream.duration:
+            self.duration_seconds = float(stream.duration * self.time_base)
+        elif container.duration:
+            self.duration_seconds = container.duration / av.time_base
+        self.frames_estimate = stream.frames or None
+        if not self.frames_estimate and self.duration_seconds and self.rate:
+            self.frames_estimate = max(1, round(self.duration_seconds * self.rate))
+        self.has_audio = bool(container.streams.audio)
+        self._promised_seconds = _promised_seconds(container, stream)
+
+    def _decoded(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        """Frames out of the decoder.  Each packet is tried alone, so one bad packet costs one."""
+        bad_packets = bad_frames = 0
+        last_seconds = None
+        broken_off = None
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.error.FFmpegError, OSError) as error:
+                broken_off = str(error).split(":")[0]
+                packet = None  # no more can be read: let the decoder give what it still holds
+            try:
+                pictures = stream.codec_context.decode(packet)
+                bad_packets += bool(packet is not None and packet.is_corrupt)
+            except EOFError:  # flushed already
+                break
+            except (av.error.FFmpegError, ValueError, MemoryError):
+                bad_packets += 1
+                pictures = []
+            for picture in pictures:
+                bad_frames += picture.is_corrupt
+                if picture.time is not None:
+                    last_seconds = picture.time
+                yield picture
+            if packet is None or packet.size == 0:  # the flush
+                break
+        where = "" if last_seconds is None else f" after {last_seconds:.2f} s"
+        if broken_off:
+            self.damage.append(f"the file breaks off{where} ({broken_off})")
+        elif self._promised_seconds and last_seconds is not None:
+            missing = self._promised_seconds - last_seconds
+            if missing > max(0.5, 5 / float(self.rate or 25)):
+                self.damage.append(
+                    f"the file ends{where}, {missing:.2f} s before the length its header states"
+                )
+        if bad_packets:
+            self.damage.append(f"{bad_packets} damaged packet{'s' * (bad_packets > 1)}")
+        if bad_frames:
+            self.damage.append(f"{bad_frames} frame{'s' * (bad_frames > 1)} decoded with errors")
+
+    def _timed(
+        self, pictures: Iterator[av.VideoFrame], stream: av.VideoStream
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Give every picture a time later than the one before it; real times are left alone."""
+        step = max(1, round(1 / ((self.rate or Fraction(25)) * self.time_base)))
+        previous = None
+        made_up = 0
+        for picture in pictures:
+            pts = picture.pts
+            if pts is None:
+                pts = 0 if previous is None else previous + step
+                made_up += 1
+            elif previous is not None and pts <= previous:
+                # One tick is enough for a repeated time; a clock that went back starts over here.
+                pts = previous + (1 if pts > previous - step else step)
+                made_up += 1
+            previous = pts
+            yield pts, picture
+        if made_up:
+            self.notes.append(
+                f"{made_up} frames had no time of their own, or one already past; "
+                f"theirs were counted on at {float(self.rate or 25):g} frames per second"
+            )
+
+    def _converted(self, pictures: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[Frame]:
+        """Upright full-range RGB, all of the first picture's size."""
+        convert = VideoReformatter()
+        coded_size = None
+        resized = 0
+        for pts, picture in pictures:
+            if coded_size is None:
+                coded_size = picture.height, picture.width
+                self._look_at(picture)
+            resized += coded_size != (picture.height, picture.width)
+            matrix = matrix_of(picture)
+            rgb = convert.reformat(
+                picture,
+                width=coded_size[1],
+                height=coded_size[0],
+                format="rgb24",
+                src_colorspace=_MATRICES.get(matrix),
+                dst_colorspace=_MATRICES.get(matrix),
+                dst_color_range=ColorRange.JPEG,
+                threads=1,  # 0.2 ms for 960x540: not worth waking anyone
+            ).to_ndarray()
+            yield Frame(turned(rgb, self._upright), pts, self.time_base)
+        if resized:
+            self.notes.append(
+                f"{resized} frames were of another size and were rescaled to the first frame's"
+            )
+
+    def _look_at(self, picture: av.VideoFrame) -> None:
+        """What the first picture tells about all of them."""
+        self._upright, odd_angle = _orientation(picture)
+        turned_over = self._upright in ("transpose", "left", "right", "anti-transpose")
+        height, width = picture.height, picture.width
+        self.size = (width, height) if turned_over else (height, width)
+        aspect = getattr(picture, "sample_aspect_ratio", None) or Fraction(1)
+        self.pixel_aspect = 1 / aspect if turned_over else aspect
+        self.colour = Colour(
+            matrix=matrix_of(picture),
+            primaries=int(picture.color_primaries or UNSPECIFIED),
+            transfer=int(picture.color_trc or UNSPECIFIED),
+            range=int(picture.color_range) or LIMITED,
+        )
+        if odd_angle:
+            self.notes.append("the file asks for a rotation that is no multiple of 90; not applied")
+        if self.colour.transfer in HDR_TRANSFERS:
+            self.notes.append(
+                f"the video is {HDR_TRANSFERS[self.colour.transfer]}; it is processed in 8 bits "
+                "without tone mapping"
+            )
+        if picture.interlaced_frame:
+            self.notes.append("the video is interlaced; fields are not separated")
+        if any(component.is_alpha for component in picture.format.components):
+            self.notes.append("the video's own transparency is ignored")
+
+
+def _promised_seconds(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> float | None:
+    """When the video should end by its header; None where the header does not speak of video."""
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    if stream.duration:
+        return start + float(stream.duration * stream.time_base)
+    stamp = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+    if stamp:  # Matroska keeps a stream's own length in a tag
+        hours, minutes, seconds = (float(part) for part in stamp.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    if container.duration and not container.streams.audio and "matroska" in container.format.name:
+        return container.duration / av.time_base
+    return None
+
+
+def matrix_of(picture: av.VideoFrame) -> int:
+    """The H.273 code of the matrix that turns this picture into RGB, by tag or by convention."""
+    tagged = int(picture.colorspace)
+    if tagged in _MATRICES:
+        return tagged
+    hd = picture.height > HD_ROWS or picture.width >= HD_COLUMNS
+    return BT709 if hd else BT601
+
+
+def _orientation(picture: av.VideoFrame) -> tuple[str, bool]:
+    """How to turn the stored picture upright, and whether the file asks for a slanted angle.
+
+    The display matrix (ISO 14496-12, 8.5.2) maps a stored point (x, y) to (a x + c y, b x + d y),
+    y downwards.  Eight of them are turns by quarters and mirrors.
+    """
+    for data in picture.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), np.int32)[:5])
+            break
+    else:
+        return "same", False
+    if max(abs(b), abs(c)) * 100 < min(abs(a), abs(d)):
+        names = {(0, 0): "same", (1, 0): "mirror", (0, 1): "flip", (1, 1): "half"}
+        return names[a < 0, d < 0], False
+    if max(abs(a), abs(d)) * 100 < min(abs(b), abs(c)):
+        names = {(0, 0): "transpose", (1, 0): "right", (0, 1): "left", (1, 1): "anti-transpose"}
+        return names[c < 0, b < 0], False
+    return "same", True
+
+
+def turned(rgb: np.ndarray, how: str) -> np.ndarray:
+    """The picture after one of the eight turns; "left" and "right" are quarter turns."""
+    match how:
+        case "mirror":
+            return cv2.flip(rgb, 1)
+        case "flip":
+            return cv2.flip(rgb, 0)
+        case "half":
+            return cv2.rotate(rgb, cv2.ROTATE_180)
+        case "right":
+            return cv2.rotate(rgb, cv2.ROTATE_90_CLOCKWISE)
+        case "left":
+            return cv2.rotate(rgb, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        case "transpose":
+            return cv2.transpose(rgb)
+        case "anti-transpose":
+            return cv2.flip(cv2.transpose(rgb), -1)
+    return rgb
+
+
+# ------------------------------------------------------------------------------------- pictures
+
+
+class _Pictures(Source):
+    """Photographs: pts counts them, and a tick of one second only keeps them apart."""
+
+    kind = "images"
+
+    def __init__(self, uri: str, files: list[Path]) -> None:
+        super().__init__(uri)
+        self._files = files
+        self.time_base = Fraction(1)
+        self.names = _names(files)
+        self.frames_estimate = len(files)
+        with closing(self.frames()) as frames:
+            first = next(frames, None)
+        if first is None:
+            raise InputError(f"{uri}: {self.damage[0]}")
+        self.size = first.size
+        self.damage.clear()
+
+    def frames(self) -> Iterator[Frame]:
+        self.damage.clear()
+        for index, file in enumerate(self._files):
+            try:
+                yield Frame(read_picture(file), index, self.time_base)
+            except InputError as error:
+                self.damage.append(str(error))
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of one picture file, turned upright by its EXIF tag."""
+    try:
+        data = np.fromfile(file, np.uint8)
+        rgb = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    except (OSError, cv2.error, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "damaged, or far too large"
+        raise InputError(f"{file}: the picture cannot be read ({reason})") from None
+    if rgb is None:
+        raise InputError(f"{file}: the picture cannot be decoded (damaged or of an unknown kind)")
+    return rgb
+
+
+def _is_picture(head: bytes) -> bool:
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return webp or head.startswith(
+        (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
+    )
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    files = [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in PICTURES and file.is_file() and not file.name.startswith(".")
+    ]
+    if not files:
+        raise InputError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
+    return sorted(files, key=_counting)
+
+
+def _counting(file: Path) -> list[tuple[bool, int, str]]:
+    """A sort key under which 2.png comes before 10.png."""
+    parts = re.split(r"(\d+)", file.name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def _names(files: list[Path]) -> list[str]:
+    """One output name per picture: its stem, with the suffix where two would collide."""
+    stems = [file.stem for file in files]
+    names = [
+        file.name.replace(".", "_") if stems.count(file.stem) > 1 else file.stem for file in files
+    ]
+    return names

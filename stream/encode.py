@@ -1,0 +1,702 @@
+"""Finished work out to disk: a lossless alpha track per person, the composite, and who was when.
+
+For a video: `alpha.mkv`, `composite.mp4` and `people.json`.  For pictures: a folder per picture with
+`person_0001.png`, ... and `composite.png`, and one `people.json`.
+
+A container cannot take another track once its header is written, and people walk in late.  So each
+person's frames go to a working file of their own, and `finish` puts them together; every track then
+starts with the video and is blank wherever the person is not.  Working files lie in a hidden folder
+of the output folder, are readable up to the last frame whatever happens to the process, and are
+removed when the results are complete.  Results appear under their names only when whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from matting.frames import Frame, Mattes
+from stream.compose import codes
+from stream.decode import (
+    BT601,
+    BT601_PAL,
+    BT709,
+    BT2020,
+    FULL,
+    HD_COLUMNS,
+    HD_ROWS,
+    LIMITED,
+    UNSPECIFIED,
+    Source,
+    open_container,
+)
+
+# Lossless gray, 960x540, one thread, CPU-ms per frame and kB per frame (2 shared cores, 2026-11-22):
+#   FFV1 level 3, Golomb-Rice, 16 slices   2.2   8.6     blank: 0.5 kB, coded once and repeated
+#   FFV1 level 1, Golomb-Rice              2.1   7.9
+#   H.264 qp 0 ultrafast, all intra        0.8  14.5     reads back as 4:2:0, not as gray
+#   H.264 qp 0 superfast                   3.2  10.3
+# FFV1: every reader gets one gray plane with the codes 0..255 that went in, each slice carries a
+# checksum, and as every frame stands alone one encoder serves all people and a blank costs nothing.
+ALPHA_CODEC = "ffv1"
+ALPHA_OPTIONS = {"level": "3", "coder": "0", "context": "0", "slices": "16", "slicecrc": "1"}
+
+# H.264 yuv420p, 960x540, one thread: ultrafast 4.0 ms and 28 kB, superfast 6.4 ms and 19 kB,
+# veryfast 10 ms and 13 kB per frame (same machine and day).  No B-frames: decode order is time
+# order, so times need no edit list and a broken-off file loses nothing but its end.
+COMPOSITE_OPTIONS = {"preset": "superfast", "crf": "18", "bf": "0"}
+KEYFRAME_SECONDS = 2
+
+PART_SECONDS = 2.0  # someone away for longer gets a new working file; open files stay few
+MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # what players expect in an MP4
+
+# Luma weights of red and blue per matrix (ITU-T H.273, table 4).
+_LUMA = {BT709: (0.2126, 0.0722), BT601: (0.299, 0.114), BT601_PAL: (0.299, 0.114),
+         BT2020: (0.2627, 0.0593)}  # fmt: skip
+
+RESULTS = ("alpha.mkv", "composite.mp4", "people.json")
+
+
+class OutputError(OSError):
+    """Results cannot be written; the message says what, why, and what is left."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    paths: list[Path]
+    frames: int
+    people: list[int]
+    complete: bool  # False after a failure: the files end where the work ended
+    notes: list[str] = field(default_factory=list)
+
+
+class Deliverables:
+    """The results of one source, as a context manager.
+
+    `write` takes the frames in order; `finish` makes the results whole and is called by the block's
+    end if nobody did.  When the block ends in an exception, what was written so far is finished
+    just the same, and people.json says `"complete": false`.  `about` is kept in people.json as it
+    is: the engine, the weights, the settings.  Raises OutputError before anything is created when
+    results of the same name exist and `overwrite` is not set.
+    """
+
+    def __init__(
+        self,
+        out_dir: str | os.PathLike[str],
+        source: Source,
+        *,
+        overwrite: bool = False,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._out = Path(out_dir)
+        self._source = source
+        self._about = dict(about or {})
+        self._report: Report | None = None
+        results = _PictureFiles if source.kind == "images" else _VideoFiles
+        wanted = [self._out / name for name in results.names(source)]
+        taken = [path for path in wanted if path.exists()]
+        if taken and not overwrite:
+            more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""
+            raise OutputError(
+                f"{taken[0]} exists already{more}; choose another output folder, or allow it to be "
+                "replaced with --overwrite"
+            )
+        with _said(f"{self._out}: results cannot be written there"):
+            self._out.mkdir(parents=True, exist_ok=True)
+            working = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self._out))
+        self._files = results(self._out, working, source, self._about)
+
+    def __enter__(self) -> Deliverables:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._report is not None:
+            return
+        if error is None:
+            self.finish()
+            return
+        try:
+            self._report = self._files.finish(complete=False)
+        except Exception as second:  # the first failure is the one to tell
+            error.add_note(f"finishing what was written failed too: {second}")
+
+    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray) -> None:
+        """Add one frame: everyone in it under their ids, and its composite (H, W, 3) uint8 RGB."""
+        if self._report is not None:
+            raise ValueError("these results are finished; nothing can be added")
+        ids = mattes.ids
+        if len(set(ids.tolist())) < len(ids) or (len(ids) and ids.min() < 1):
+            raise ValueError(f"people need ids of their own, 1 or more, got {ids.tolist()}")
+        if composite.shape != frame.rgb.shape or composite.dtype != np.uint8:
+            raise ValueError(
+                f"composite should be {frame.rgb.shape} uint8, got {composite.shape} "
+                f"{composite.dtype}"
+            )
+        self._files.write(frame, mattes, composite)
+
+    def finish(self) -> Report:
+        """Make the results whole and put them in place.  A second call changes nothing."""
+        if self._report is None:
+            self._report = self._files.finish(complete=True)
+        return self._report
+
+
+class _said:
+    """Turns a failure of the file system or of FFmpeg into an OutputError that says where."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OutputError):
+            return
+        if isinstance(error, (OSError, av.error.FFmpegError)):
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(f"{self._what} ({reason})") from error
+
+
+# ---------------------------------------------------------------------------------------- video
+
+
+class _VideoFiles:
+    def __init__(
+        self, out: Path, working: Path, source: Source, about: Mapping[str, Any]
+    ) -> None:
+        self._out, self._working, self._source = out, working, source
+        self._register = _Register(source, about)
+        self._alphas = _AlphaTracks(working, source)
+        self._composite = _Composite(working / "composite.mkv", source)
+        self.notes: list[str] = []
+
+    @staticmethod
+    def names(source: Source) -> list[str]:
+        return list(RESULTS)
+
+    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray) -> None:
+        if frame.size != self._source.size:
+            raise ValueError(f"frames should be {self._source.size}, got {frame.size}")
+        with _said(f"{self._out}: writing failed at {frame.seconds:.2f} s"):
+            self._alphas.write(len(self._register.pts), frame, mattes)
+            self._composite.write(frame, composite)
+        self._register.add(frame, mattes)
+
+    def finish(self, complete: bool) -> Report:
+        """Both tracks and register, each on its own: one that fails does not take the others."""
+        steps: list[tuple[str, Callable[[Path], None]]] = [
+            ("composite.mp4", self._finish_composite),
+            ("alpha.mkv", self._finish_alpha),
+            ("people.json", lambda path: self._finish_register(path, complete)),
+        ]
+        done, failures = [], []
+        self._composite.close()
+        self._alphas.close()
+        for name, step in steps if self._register.pts else []:
+            path = self._working / name
+            try:
+                with _said(f"{self._out / name}: cannot be finished"):
+                    step(path)
+                    os.replace(path, self._out / name)
+                done.append(self._out / name)
+            except OutputError as error:
+                failures.append(str(error))
+        if failures:
+            raise OutputError(
+                f"{'; '.join(failures)}; what was written until then lies in {self._working}"
+            )
+        shutil.rmtree(self._working, ignore_errors=True)
+        if not self._register.pts:
+            with suppress(OSError):
+                self._out.rmdir()  # an empty folder says nothing
+        return Report(done, len(self._register.pts), self._register.people, complete, self.notes)
+
+    def _finish_composite(self, path: Path) -> None:
+        self._composite.remux(path, self._register.pts, self.notes)
+
+    def _finish_alpha(self, path: Path) -> None:
+        self._alphas.remux(path, self._register.pts)
+
+    def _finish_register(self, path: Path, complete: bool) -> None:
+        extra = {"composite": self._composite.described(), "alpha": self._alphas.described()}
+        self._register.save(path, complete, extra, self.notes)
+
+
+class _AlphaTracks:
+    """One lossless gray track per person: packets of the frames they are in, blanks between."""
+
+    def __init__(self, working: Path, source: Source) -> None:
+        self._working, self._source = working, source
+        self._encoder = av.CodecContext.create(ALPHA_CODEC, "w")
+        _as_alpha(self._encoder, source)
+        self._blank = bytes(self._coded(np.zeros(source.size, np.uint8), 0))
+        self._parts: dict[int, list[Path]] = {}  # id -> working files, in order
+        self._open: dict[int, tuple[av.container.OutputContainer, float]] = {}  # and last seconds
+        self._present: dict[int, array] = {}  # id -> the indices of the frames they are in
+
+    def _coded(self, alpha: np.ndarray, pts: int) -> av.Packet:
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(alpha), format="gray")
+        picture.pts, picture.time_base = pts, self._source.time_base
+        picture.color_range = FULL
+        (packet,) = self._encoder.encode(picture)  # every frame stands alone: no delay
+        return packet
+
+    def write(self, index: int, frame: Frame, mattes: Mattes) -> None:
+        for person in mattes:
+            container = self._container(person.id, frame.seconds)
+            packet = self._coded(codes(person.alpha), frame.pts)
+            packet.stream = container.streams.video[0]
+            container.mux(packet)
+            self._present.setdefault(person.id, array("L")).append(index)
+        for number, (container, seen) in list(self._open.items()):
+            if frame.seconds - seen > PART_SECONDS:
+                container.close()
+                del self._open[number]
+
+    def _container(self, number: int, seconds: float) -> av.container.OutputContainer:
+        if number in self._open:
+            container, _ = self._open[number]
+        else:
+            parts = self._parts.setdefault(number, [])
+            parts.append(self._working / f"person_{number:04d}.part{len(parts) + 1:03d}.mkv")
+            container = _crash_safe(parts[-1])
+            self._add_track(container, number)
+        self._open[number] = container, seconds
+        return container
+
+    def _add_track(self, container: av.container.OutputContainer, number: int) -> av.VideoStream:
+        stream = container.add_stream(ALPHA_CODEC, rate=self._source.rate or 25)
+        _as_alpha(stream.codec_context, self._source)
+        stream.time_base = self._source.time_base
+        stream.metadata["title"] = f"Person {number}"
+        stream.metadata["PERSON_ID"] = str(number)
+        return stream
+
+    def close(self) -> None:
+        for container, _ in self._open.values():
+            with suppress(OSError, av.error.FFmpegError):
+                container.close()
+        self._open.clear()
+
+    def described(self) -> dict[str, Any]:
+        return {"codec": ALPHA_CODEC, "tracks": sorted(self._present), "times": "attached as JSON"}
+
+    def remux(self, path: Path, pts: array) -> None:
+        """One file with everyone, from the first frame to the last.
+
+        Matroska counts milliseconds, so the exact times are attached to it as times.json.
+        """
+        time_base = self._source.time_base
+        with av.open(f"file:{path}", "w", format="matroska") as out:
+            tracks = []
+            for number in sorted(self._present):
+                stream = self._add_track(out, number)
+                kept = iter(self._present[number])
+                tracks.append([stream, self._packets(number), kept, next(kept)])
+            if not tracks:  # nobody was seen: a file with one blank track is easier to handle
+                stream = self._add_track(out, 0)
+                stream.metadata["title"] = "no one"
+                tracks.append([stream, iter(()), iter(()), None])
+            times = {"time_base": str(time_base), "pts": pts.tolist()}
+            out.add_attachment("times.json", "application/json", json.dumps(times).encode())
+            for index, when in enumerate(pts):
+                for track in tracks:
+                    stream, packets, kept, coming = track
+                    if index == coming:
+                        packet = next(packets)
+                        track[3] = next(kept, None)
+                    else:
+                        packet = av.Packet(self._blank)
+                        packet.is_keyframe = True
+                    packet.pts = packet.dts = when
+                    packet.time_base = time_base
+                    packet.stream = stream
+                    out.mux(packet)
+
+    def _packets(self, number: int) -> Iterator[av.Packet]:
+        for part in self._parts[number]:
+            with open_container(str(part)) as container:
+                for packet in container.demux(video=0):
+                    if packet.size:
+                        yield packet
+
+
+def _as_alpha(codec: Any, source: Source) -> None:
+    codec.height, codec.width = source.size
+    codec.pix_fmt = "gray"
+    codec.time_base = source.time_base
+    codec.gop_size = 1
+    codec.thread_count = 1
+    codec.color_range = FULL  # alpha is coverage: 0..255 mean 0..1, whatever the video's range is
+    codec.sample_aspect_ratio = source.pixel_aspect
+    codec.options = ALPHA_OPTIONS
+
+
+class _Composite:
+    """The composite as H.264, first without sound in a working file, then in an MP4 with it."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self._path, self._source = path, source
+        height, width = source.size
+        self._padded = height + height % 2, width + width % 2  # 4:2:0 has no odd sizes
+        matrix = source.colour.matrix
+        if matrix not in _LUMA:
+            matrix = BT709 if height > HD_ROWS or width >= HD_COLUMNS else BT601
+        self._to_yuv = _yuv_matrix(*_LUMA[matrix])
+        usual = {BT709: (1, 1), BT601: (6, 6), BT601_PAL: (5, 6), BT2020: (9, 14)}[matrix]
+        primaries, transfer = source.colour.primaries, source.colour.transfer
+        self._tags = {
+            "colorspace": matrix,
+            "color_range": LIMITED,
+            "color_primaries": primaries if primaries != UNSPECIFIED else usual[0],
+            "color_trc": transfer if transfer != UNSPECIFIED else usual[1],
+        }
+        self._container = _crash_safe(path)
+        self._stream = self._container.add_stream("libx264", rate=source.rate or 25)
+        codec = self._stream.codec_context
+        codec.height, codec.width = self._padded
+        codec.pix_fmt = "yuv420p"
+        self._stream.time_base = codec.time_base = source.time_base
+        codec.gop_size = max(1, round(KEYFRAME_SECONDS * float(source.rate or 25)))
+        codec.thread_count = 1
+        codec.sample_aspect_ratio = source.pixel_aspect
+        codec.options = COMPOSITE_OPTIONS
+        for tag, value in self._tags.items():
+            setattr(codec, tag, value)
+        self._broken = False
+
+    def write(self, frame: Frame, rgb: np.ndarray) -> None:
+        picture = av.VideoFrame.from_ndarray(self._yuv(rgb), format="yuv420p")
+        picture.pts, picture.time_base = frame.pts, frame.time_base
+        for tag, value in self._tags.items():  # on each frame: some muxers look only there
+            setattr(picture, tag, value)
+        self._mux(self._stream.encode(picture))
+
+    def _yuv(self, rgb: np.ndarray) -> np.ndarray:
+        """(3 H / 2, W) planes of Y, U, V.  0.7 ms for 960x540, half of what swscale takes."""
+        height, width = self._padded
+        if rgb.shape[:2] != self._padded:
+            below, right = height - rgb.shape[0], width - rgb.shape[1]
+            rgb = cv2.copyMakeBorder(rgb, 0, below, 0, right, cv2.BORDER_REPLICATE)
+        luma, *chroma = cv2.split(cv2.transform(rgb, self._to_yuv))
+        half = width // 2, height // 2
+        small = [cv2.resize(plane, half, interpolation=cv2.INTER_AREA).ravel() for plane in chroma]
+        return np.concatenate([luma.ravel(), *small]).reshape(height * 3 // 2, width)
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        try:
+            self._container.mux(packets)
+        except (OSError, av.error.FFmpegError):
+            self._broken = True
+            raise
+
+    def close(self) -> None:
+        """Flush the encoder.  After a failed write the file is left as it is: readable so far."""
+        with suppress(OSError, av.error.FFmpegError):
+            if not self._broken:
+                self._mux(self._stream.encode(None))
+        with suppress(OSError, av.error.FFmpegError):
+            self._container.close()
+
+    def described(self) -> dict[str, Any]:
+        """The picture lies at the top left of a frame that is padded to even sizes."""
+        return {"size": list(self._padded), "picture": list(self._source.size)}
+
+    def remux(self, path: Path, pts: array, notes: list[str]) -> None:
+        """An MP4 with the exact times and the source's sound, its packets untouched if MP4 may."""
+        time_base = self._source.time_base
+        shift = min(0, pts[0])  # an MP4 cannot start before zero: sound and picture move together
+        options = {"movflags": "faststart", "movie_timescale": str(_timescale(time_base))}
+        with (
+            open_container(str(self._path)) as silent,
+            av.open(f"file:{path}", "w", format="mp4", options=options) as out,
+        ):
+            coded = silent.streams.video[0]
+            video = out.add_stream_from_template(coded)
+            video.time_base = time_base
+            sound = _Sound(self._source, out, -shift * time_base, notes)
+            packets = (packet for packet in silent.demux(coded) if packet.size)
+            step = max(1, round(1 / ((self._source.rate or Fraction(25)) * time_base)))
+            for index, (when, packet) in enumerate(zip(pts, packets, strict=False)):
+                packet.pts = packet.dts = when - shift
+                packet.duration = pts[index + 1] - when if index + 1 < len(pts) else step
+                packet.time_base = time_base
+                packet.stream = video
+                sound.until(float((when - shift) * time_base))
+                out.mux(packet)
+            sound.until(float((pts[-1] + step - shift) * time_base))
+            if not self._broken:
+                sound.rest()
+
+
+def _timescale(time_base: Fraction) -> int:
+    """Ticks per second in which a whole MP4 counts; at least 10000, as FFmpeg has it for tracks."""
+    scale = time_base.denominator
+    while scale < 10000:
+        scale *= 2
+    return min(scale, 2**31 - 1)
+
+
+def _yuv_matrix(red: float, blue: float) -> np.ndarray:
+    """(3, 4) from full-range RGB codes to limited-range Y, Cb, Cr codes (ITU-T H.273, 8.3)."""
+    luma = np.array([red, 1 - red - blue, blue])
+    cb = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
+    cr = (np.array([1, 0, 0]) - luma) / (2 * (1 - red))
+    rows = [np.append(luma * 219 / 255, 16), np.append(cb * 224 / 255, 128)]
+    return np.array([*rows, np.append(cr * 224 / 255, 128)], np.float32)
+
+
+class _Sound:
+    """The source's sound on its way into the MP4, never further along than the picture."""
+
+    def __init__(
+        self,
+        source: Source,
+        out: av.container.OutputContainer,
+        shift_seconds: Fraction,
+        notes: list[str],
+    ) -> None:
+        self._out, self._shift, self._notes = out, shift_seconds, notes
+        self._targets: dict[int, av.AudioStream] = {}
+        self._resamplers: dict[int, av.AudioResampler] = {}
+        self._waiting: av.Packet | None = None
+        self._packets: Iterator[av.Packet] = iter(())
+        if not source.has_audio:
+            return
+        container = open_container(source.uri)
+        for stream in container.streams.audio:
+            name = stream.codec_context.name if stream.codec_context else "unknown"
+            if name in MP4_SOUND:
+                target = out.add_stream_from_template(stream)
+            elif stream.codec_context is None:
+                notes.append("a sound track of unknown kind is left out of the composite")
+                continue
+            else:
+                target = out.add_stream("aac", rate=stream.codec_context.sample_rate)
+                target.codec_context.layout = stream.codec_context.layout
+                self._resamplers[stream.index] = av.AudioResampler(
+                    "fltp", stream.codec_context.layout, stream.codec_context.sample_rate, 1024
+                )
+                notes.append(f"the sound is {name}, which MP4 does not carry; converted to AAC")
+            self._targets[stream.index] = target
+        self._packets = self._ready(container)
+
+    def _ready(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
+        """Packets for the MP4 in the order of the file."""
+        with container:
+            streams = [container.streams[index] for index in self._targets]
+            try:
+                for packet in container.demux(*streams):
+                    index = packet.stream_index
+                    if index in self._resamplers:
+                        yield from self._converted(packet, index)
+                    elif packet.size and packet.dts is not None:
+                        shift = round(self._shift / packet.time_base)
+                        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        packet.stream = self._targets[index]
+                        yield packet
+            except (av.error.FFmpegError, ValueError) as error:
+                self._notes.append(f"the sound breaks off: {error}")
+            for index, resampler in self._resamplers.items():
+                target = self._targets[index]
+                for chunk in resampler.resample(None):
+                    yield from target.encode(chunk)
+                yield from target.encode(None)
+
+    def _converted(self, packet: av.Packet, index: int) -> Iterator[av.Packet]:
+        try:
+            pieces = packet.decode()
+        except (av.error.FFmpegError, ValueError):
+            return  # a damaged packet is a moment of silence
+        for piece in pieces:
+            if piece.pts is not None:
+                piece.pts += round(self._shift / piece.time_base)
+            for chunk in self._resamplers[index].resample(piece):
+                yield from self._targets[index].encode(chunk)
+
+    def until(self, seconds: float) -> None:
+        while True:
+            packet = self._waiting or next(self._packets, None)
+            self._waiting = packet
+            if packet is None:
+                return
+            if packet.dts is not None and float(packet.dts * packet.time_base) > seconds:
+                return
+            self._waiting = None
+            self._out.mux(packet)
+
+    def rest(self) -> None:
+        self.until(float("inf"))
+
+
+def _crash_safe(path: Path) -> av.container.OutputContainer:
+    """A Matroska file that is readable up to its last frame while it is being written."""
+    options = {"live": "1", "flush_packets": "1"}
+    return av.open(f"file:{path}", "w", format="matroska", options=options)
+
+
+# ------------------------------------------------------------------------------------- pictures
+
+
+class _PictureFiles:
+    def __init__(
+        self, out: Path, working: Path, source: Source, about: Mapping[str, Any]
+    ) -> None:
+        self._out, self._working, self._source = out, working, source
+        self._about = about
+        self._pictures: list[dict[str, Any]] = []
+        self._people: set[int] = set()
+
+    @staticmethod
+    def names(source: Source) -> list[str]:
+        return ["people.json", *(f"{name}/composite.png" for name in source.names)]
+
+    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray) -> None:
+        name = self._source.names[frame.pts]
+        folder = self._working / name
+        people = []
+        with _said(f"{self._out / name}: cannot be written"):
+            folder.mkdir()
+            for person in mattes:
+                file = f"person_{person.id:04d}.png"
+                _save_png(folder / file, codes(person.alpha))
+                people.append({"file": f"{name}/{file}", **_described(person)})
+            _save_png(folder / "composite.png", cv2.cvtColor(composite, cv2.COLOR_RGB2BGR))
+            self._place(folder, self._out / name)
+        self._people.update(int(number) for number in mattes.ids)
+        self._pictures.append({"name": name, "size": list(frame.size), "people": people})
+
+    def _place(self, made: Path, final: Path) -> None:
+        """Put a picture's folder in place; of an earlier run only our own files are replaced."""
+        final.mkdir(exist_ok=True)
+        for stale in final.glob("person_[0-9][0-9][0-9][0-9]*.png"):
+            stale.unlink()
+        for file in made.iterdir():
+            os.replace(file, final / file.name)
+        made.rmdir()
+
+    def finish(self, complete: bool) -> Report:
+        paths = [self._out / picture["name"] for picture in self._pictures]
+        if self._pictures:
+            with _said(f"{self._out / 'people.json'}: cannot be written"):
+                made = self._working / "people.json"
+                document = {
+                    **_head(self._source, self._about, complete, []),
+                    "pictures": self._pictures,
+                }
+                made.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+                os.replace(made, self._out / "people.json")
+            paths.append(self._out / "people.json")
+        shutil.rmtree(self._working, ignore_errors=True)
+        if not self._pictures:
+            with suppress(OSError):
+                self._out.rmdir()
+        return Report(paths, len(self._pictures), sorted(self._people), complete)
+
+
+def _save_png(path: Path, picture: np.ndarray) -> None:
+    ok, data = cv2.imencode(".png", picture)
+    if not ok:
+        raise OutputError(f"{path}: the picture cannot be coded as PNG")
+    path.write_bytes(data)
+
+
+# ------------------------------------------------------------------------------ who was when
+
+
+class _Register:
+    """Times of all frames, and per person their boxes and scores: 24 bytes a sighting."""
+
+    def __init__(self, source: Source, about: Mapping[str, Any]) -> None:
+        self._source, self._about = source, about
+        self.pts = array("q")
+        self._sightings: dict[int, tuple[array, array]] = {}  # id -> frame indices, 5 numbers each
+
+    @property
+    def people(self) -> list[int]:
+        return sorted(self._sightings)
+
+    def add(self, frame: Frame, mattes: Mattes) -> None:
+        for person in mattes:
+            indices, numbers = self._sightings.setdefault(person.id, (array("L"), array("f")))
+            indices.append(len(self.pts))
+            numbers.extend((*person.box.tolist(), person.score))
+        self.pts.append(frame.pts)
+
+    def save(
+        self, path: Path, complete: bool, extra: Mapping[str, Any], notes: list[str]
+    ) -> None:
+        """people.json, written piece by piece: it can be long."""
+        head = {**_head(self._source, self._about, complete, notes), "frames": len(self.pts), **extra}
+        with path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(head, indent=1)[:-2] + ',\n "people": [')
+            for place, number in enumerate(self.people):
+                file.write(("," if place else "") + "\n  " + self._person(number))
+            file.write("\n ]\n}\n")
+
+    def _person(self, number: int) -> str:
+        indices, numbers = self._sightings[number]
+        time_base = self._source.time_base
+        rows = np.asarray(numbers, np.float32).reshape(-1, 5)
+        first, last = self.pts[indices[0]], self.pts[indices[-1]]
+        return json.dumps(
+            {
+                "id": number,
+                "first_pts": first,
+                "last_pts": last,
+                "first_seconds": round(float(first * time_base), 6),
+                "last_seconds": round(float(last * time_base), 6),
+                "frames": len(indices),
+                "present": indices.tolist(),  # indices of frames, from 0
+                "boxes": np.round(rows[:, :4].astype(float), 1).tolist(),  # x0 y0 x1 y1, pixels
+                "scores": np.round(rows[:, 4].astype(float), 3).tolist(),
+            }
+        )
+
+
+def _head(
+    source: Source, about: Mapping[str, Any], complete: bool, notes: list[str]
+) -> dict[str, Any]:
+    head: dict[str, Any] = {
+        "source": Path(source.uri).name,
+        "kind": source.kind,
+        "complete": complete,
+        "size": list(source.size),
+        "damage": list(source.damage),
+        "notes": [*source.notes, *notes],
+        "about": dict(about),
+    }
+    if source.kind == "video":
+        head["time_base"] = str(source.time_base)
+        head["rate"] = str(source.rate) if source.rate else None
+    return head
+
+
+def _described(person: Any) -> dict[str, Any]:
+    return {
+        "id": person.id,
+        "box": [round(float(edge), 1) for edge in person.box],
+        "score": round(person.score, 3),
+    }

@@ -1,0 +1,94 @@
+"""The stages between decode and encode, one generator each: who is in the picture, and who is who.
+
+No stage knows about threads or files, so each can be run on a list; the code after a loop is its
+flush.  Every frame that goes in comes out, once, in order, also when nobody is in it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any, Protocol
+
+import numpy as np
+
+from matting.frames import Frame, Mattes
+
+Matted = tuple[Frame, Mattes]
+
+
+class Engine(Protocol):
+    """The part of an engine that these stages use."""
+
+    def start(self) -> Any: ...
+
+    def step(self, rgb: np.ndarray, state: Any) -> tuple[Mattes, Any]: ...
+
+
+class Tracker(Protocol):
+    """The part of a tracker that these stages use.
+
+    `update` names each matte: an id > 0, a handle < -1 that `resolved` may turn into an id within
+    `delay_frames` more updates, or -1 for a detection to drop.
+    """
+
+    delay_frames: int
+    resolved: dict[int, int]
+
+    def update(self, mattes: Mattes, seconds: float) -> np.ndarray: ...
+
+
+def matte(frames: Iterable[Frame], engine: Engine) -> Iterator[Matted]:
+    """Matte each frame.  The network's memory lives here, one per video."""
+    state = engine.start()
+    for frame in frames:
+        mattes, state = engine.step(frame.rgb, state)
+        yield frame, mattes
+
+
+def matte_each(frames: Iterable[Frame], engine: Engine) -> Iterator[Matted]:
+    """Matte photographs that have nothing to do with one another: no memory, no tracker.
+
+    People are numbered from the left, 1, 2, ..., anew in every picture.
+    """
+    for frame in frames:
+        mattes, _ = engine.step(frame.rgb, engine.start())
+        mattes = mattes.pick(np.argsort(mattes.box[:, 0] + mattes.box[:, 2], kind="stable"))
+        yield frame, mattes.named(np.arange(1, len(mattes) + 1))
+
+
+def follow(matted: Iterable[Matted], tracker: Tracker) -> Iterator[Matted]:
+    """Name the people.  Frames wait `tracker.delay_frames` so that a person who is confirmed late
+    is named from the first frame on; whoever is never confirmed is left out."""
+    waiting: deque[Matted] = deque()
+    for frame, mattes in matted:
+        waiting.append((frame, mattes.named(tracker.update(mattes, frame.seconds))))
+        if len(waiting) > tracker.delay_frames:
+            yield _settled(*waiting.popleft(), tracker.resolved)
+    while waiting:
+        yield _settled(*waiting.popleft(), tracker.resolved)
+
+
+def _settled(frame: Frame, mattes: Mattes, resolved: dict[int, int]) -> Matted:
+    ids = np.array([resolved.get(int(i), int(i)) for i in mattes.ids], np.int64)
+    mattes = mattes.named(ids)
+    order = np.argsort(ids, kind="stable")
+    return frame, mattes.pick(order[ids[order] > 0])
+
+
+class Composer(Protocol):
+    """The part of a composer that `compose` uses."""
+
+    def compose(self, frame: Frame, mattes: Mattes) -> np.ndarray: ...
+
+    def close(self) -> None: ...
+
+
+def compose(
+    matted: Iterable[Matted], composer: Composer
+) -> Iterator[tuple[Frame, Mattes, np.ndarray]]:
+    """Put the people over their backgrounds.  The composer is closed with the stage."""
+    with closing(composer):
+        for frame, mattes in matted:
+            yield frame, mattes, composer.compose(frame, mattes)
