@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from configs.cli import Request, parse
 from configs.console import Console
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from engines.base import Engine
     from matting.frames import Frame, Mattes
-    from stream.compose import Composer
     from stream.decode import Source
     from stream.encode import Deliverables
     from tracking import Tracker
@@ -39,6 +38,14 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"  # the shipped network
 OK, INTERNAL, USAGE, INPUT, DAMAGE, OUTPUT, ENGINE = range(7)  # exit codes; and 128 + signal
 
 LoadEngine = Callable[..., "Engine"]  # called as engines.load_engine is
+
+
+class Outcome(NamedTuple):
+    """What became of one input."""
+
+    frames: int
+    people: int
+    damaged: bool  # part of it could not be decoded
 
 
 def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = None) -> int:
@@ -79,8 +86,8 @@ def _run(request: Request, console: Console, stop: Stop, load_engine: LoadEngine
 
         for uri, out in request.places:
             try:
-                whole = matte_one(uri, out, settings, engine, console, stop)
-                codes.append(OK if whole else DAMAGE)
+                outcome = matte_one(uri, out, settings, engine, console, stop)
+                codes.append(DAMAGE if outcome.damaged else OK)
             except Exception as error:
                 codes.append(_report(error, console, request.debug))
             if stop.signal:
@@ -97,36 +104,43 @@ def matte_one(
     engine: Callable[[], Engine],
     console: Console,
     stop: Stop | None = None,
-) -> bool:
-    """One input from decode to files: the pipeline.  False where part of it was lost."""
+) -> Outcome:
+    """One input from decode to files: the pipeline."""
     from stream.compose import Composer, Look
     from stream.decode import open_source
     from stream.encode import Deliverables
     from stream.overlap import ahead
+    from stream.stages import compose
 
     look = Look.of(settings.look.background, settings.look.people)
     depth = settings.pipeline
     with open_source(uri) as source, Composer(look, source.size) as composer:
-        network = engine()
-        console.start(uri, str(out), size=source.size, engine=network.name,
-                      frames=source.frames_estimate)  # fmt: skip
-        with Deliverables(out, source, overwrite=settings.output.overwrite) as files:
+        network = engine()  # after these: a missing file should not wait for a network to load
+        about = {"engine": network.name, "settings": asdict(settings)}
+        console.start(uri, str(out), source.size, network.name, source.frames_estimate)
+        with Deliverables(out, source, overwrite=settings.output.overwrite, about=about) as files:
             with (
                 ahead(_until(stop, source), depth=depth.decode_ahead, name="decode") as frames,
-                ahead(matted(frames, network, source, settings), depth=depth.matte_ahead,
-                      name="matte") as people,
-                ahead(composed(people, composer), depth=depth.compose_ahead,
-                      name="compose") as pictures,
-            ):  # fmt: skip
+                ahead(
+                    matted(frames, network, source, settings), depth=depth.matte_ahead, name="matte"
+                ) as people,
+                ahead(
+                    compose(people, composer), depth=depth.compose_ahead, name="compose"
+                ) as pictures,
+            ):
                 _write(pictures, files, console)
-            report = files.finish()
-        for note in source.notes:
+            stopped = bool(stop and stop.signal)
+            report = files.finish(complete=not stopped)
+        for note in [*source.notes, *report.notes]:
             console.note(f"note: {note}")
         for damage in source.damage:
             console.warning(damage)
-    console.done(frames=report.frames, people=report.people,
-                 paths=[str(path) for path in report.paths], damaged=bool(source.damage))  # fmt: skip
-    return not source.damage
+        if stopped:
+            console.warning(f"stopped by {stop.name}; what was done until then is finished")
+        paths = [str(path) for path in report.paths]
+        outcome = Outcome(report.frames, len(report.people), bool(source.damage))
+        console.done(outcome.frames, outcome.people, paths, damaged=outcome.damaged or stopped)
+    return outcome
 
 
 def matted(
@@ -138,13 +152,6 @@ def matted(
     if source.kind == "images":
         return matte_each(frames, engine)
     return follow(matte(frames, engine), new_tracker(settings))
-
-
-def composed(
-    people: Iterable[tuple[Frame, Mattes]], composer: Composer
-) -> Iterator[tuple[Frame, Mattes, np.ndarray]]:
-    for frame, mattes in people:
-        yield frame, mattes, composer.compose(frame, mattes)
 
 
 def _until(stop: Stop | None, source: Source) -> Iterator[Frame]:
@@ -181,8 +188,11 @@ def new_tracker(settings: Settings) -> Tracker:
 def ready_engine(
     settings: Settings, console: Console, load_engine: LoadEngine | None = None
 ) -> Engine:
+    """The engine of the settings: the first backend on the list that can run here."""
     if load_engine is None:
-        from engines import load_engine
+        import engines
+
+        load_engine = engines.load_engine
     wanted = settings.engine
     return load_engine(
         wanted.backends,
@@ -206,7 +216,8 @@ def _report(error: Exception, console: Console, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     code, text = _kind(error)
-    console.error(text, code)
+    notes = "; ".join(getattr(error, "__notes__", ()))  # which stage, what else went wrong
+    console.error(f"{text} ({notes})" if notes else text, code)
     return code
 
 

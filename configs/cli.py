@@ -72,9 +72,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(argv: Sequence[str] | None = None) -> Request:
     """The request of a command line.  Raises ConfigError where it does not make sense."""
     words = list(sys.argv[1:] if argv is None else argv)
-    plain = (
-        words[words.index("--") + 1 :] if "--" in words else []
-    )  # all inputs
+    plain = words[words.index("--") + 1 :] if "--" in words else []  # all inputs
     said = _parser().parse_intermixed_args(words[: len(words) - len(plain)])
     said.inputs = [word for word in said.inputs if word != "--"] + plain
     if not said.engines:

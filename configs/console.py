@@ -58,7 +58,7 @@ class Console:
             self._line(text)
 
     def start(
-        self, uri: str, out: str, *, size: tuple[int, int], engine: str, frames: int | None
+        self, uri: str, out: str, size: tuple[int, int], engine: str, frames: int | None
     ) -> None:
         self._input, self._estimate = uri, frames
         self._begin()
@@ -97,7 +97,8 @@ class Console:
             self._line(f"warning: {text}")
         self._event("warning", message=text)
 
-    def done(self, *, frames: int, people: int, paths: list[str], damaged: bool) -> None:
+    def done(self, frames: int, people: int, paths: list[str], *, damaged: bool) -> None:
+        """One input is finished.  `damaged`: some of it could not be read, or was cut short."""
         seconds = self._clock() - self._started
         rate = frames / seconds if seconds > 0 else 0.0
         self.note(

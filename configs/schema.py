@@ -41,9 +41,7 @@ class EngineSettings:
     backends: tuple[str, ...] = ("openvino", "onnxruntime")
     weights: str | None = None  # a file of trained weights; nothing = the ones that are shipped
     threads: int | None = number(None, 1, 1024)  # CPU threads of the network; nothing = all cores
-    score_threshold: float = number(
-        0.3, 0, 1
-    )  # low: weak detections keep people alive
+    score_threshold: float = number(0.3, 0, 1)  # low: weak detections keep people alive
 
 
 @dataclass(frozen=True)
