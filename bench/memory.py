@@ -65,7 +65,7 @@ def peak(clip: Path, out: Path) -> tuple[float, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
-    parser.add_argument("--clip", type=Path, default=CLIP)
+    parser.add_argument("--clip", type=Path, default=CLIP, help="an MP4 file")
     parser.add_argument("--times", type=int, default=10, help="how many clips in a row")
     said = parser.parse_args(argv)
 
