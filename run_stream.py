@@ -112,6 +112,7 @@ def matte_one(
     from stream.overlap import ahead
     from stream.stages import compose
 
+    stop = stop or Stop()
     look = Look.of(settings.look.background, settings.look.people)
     depth = settings.pipeline
     with open_source(uri) as source, Composer(look, source.size) as composer:
@@ -129,7 +130,7 @@ def matte_one(
                 ) as pictures,
             ):
                 _write(pictures, files, console)
-            stopped = bool(stop and stop.signal)
+            stopped = stop.signal is not None
             report = files.finish(complete=not stopped)
         for note in [*source.notes, *report.notes]:
             console.note(f"note: {note}")
@@ -154,11 +155,11 @@ def matted(
     return follow(matte(frames, engine), new_tracker(settings))
 
 
-def _until(stop: Stop | None, source: Source) -> Iterator[Frame]:
+def _until(stop: Stop, source: Source) -> Iterator[Frame]:
     """The frames of the source until a signal came; those under way behind it are all finished."""
     with closing(source.frames()) as frames:
         for frame in frames:
-            if stop is not None and stop.signal:
+            if stop.signal:
                 return
             yield frame
 
