@@ -26,7 +26,8 @@ what is written:
   video     alpha.mkv (one lossless gray track per person), composite.mp4, people.json
   pictures  <name of the picture>/person_0001.png, ..., composite.png, and one people.json
 
-treatments (TREATMENT): keep, remove, blur, a colour ("#00b140"), or a picture or video file
+BACKGROUND  keep, blur, a colour ("#00b140", green), or a picture or video file
+TREATMENT   keep, remove, blur (the person), or a colour or file to stand behind this person
 
 exit codes:
   0 done   1 our mistake   2 usage or settings   3 input   4 finished with damage
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="YAML", help="settings file; presets lie in configs/")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="one setting by its path, such as engine.threads=2; may be repeated")  # fmt: skip
-    add("--background", metavar="TREATMENT", help="what is behind everyone in the composite")
+    add("--background", metavar="BACKGROUND", help="what is behind everyone in the composite")
     add("--person", action="append", default=[], metavar="ID=TREATMENT",
         help="what happens to one person, such as 2=blur; may be repeated")  # fmt: skip
     add("--engine", metavar="NAME[,NAME]", help="what runs the network, in order of preference")

@@ -72,7 +72,8 @@ class TrackingSettings:
 class LookSettings:
     """What happens to whom in the composite.  The alpha tracks are the same whatever is set here.
 
-    A treatment is `keep`, `remove`, `blur`, a colour (`"#00ff00"`) or a picture or video file.
+    A background is `keep`, `blur`, a colour (`"#00ff00"`) or a picture or video file.  A treatment
+    is `keep`, `remove`, `blur` (the person), or a colour or file (the background around them).
     """
 
     background: str = "keep"  # behind everyone
