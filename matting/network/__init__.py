@@ -1,0 +1,9 @@
+"""The matting network, one idea of the E2E-HIM paper (arXiv 2403.01510) per file.
+
+backbone.py    pictures to features (MobileNetV2)
+perception.py  general perception: seeds, latent codes, existence, dynamic kernels
+guidance.py    united guidance: spatial attention and semantics embedding over the people
+instances.py   instance matting: decoder, dynamic trimap and alpha heads
+detail.py      alpha at the frame's own resolution
+live.py        the live network put together; its sizes travel with its weights
+"""

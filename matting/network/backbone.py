@@ -1,0 +1,78 @@
+"""MobileNetV2 (Sandler et al. 2018, table 2) as a feature pyramid, its norms folded away.
+
+The starting weights were quantised for ImageNet with TensorFlow: batch norm is folded into the
+convolutions, and stride-2 convolutions pad right and bottom only (TensorFlow's SAME).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# expansion, output channels, repeats, stride of the first: table 2 of the paper
+STAGES = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)  # fmt: skip
+TAPS = {1: 16, 3: 24, 6: 32, 13: 96, 17: 320}  # block: channels, at 1/2, 1/4, 1/8, 1/16, 1/32
+
+
+class SameConv(nn.Conv2d):
+    """Convolution padded as TensorFlow's SAME does for even sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == (2, 2):
+            x = F.pad(x, (0, 1, 0, 1))
+        return super().forward(x)
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.expand = nn.Conv2d(inputs, wide, 1) if expansion > 1 else None
+        self.depthwise = SameConv(wide, wide, 3, stride, 0 if stride == 2 else 1, groups=wide)
+        self.project = nn.Conv2d(wide, outputs, 1)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class MobileNetV2(nn.Module):
+    """(B, 3, H, W) in -1..1, H and W multiples of 32, to five maps from 1/2 to 1/32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = SameConv(3, 32, 3, 2, 0)
+        inputs, number = 32, 0
+        for expansion, outputs, repeats, stride in STAGES:
+            for i in range(repeats):
+                number += 1
+                block = InvertedResidual(inputs, outputs, stride if i == 0 else 1, expansion)
+                setattr(self, f"block{number}", block)
+                inputs = outputs
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = F.relu6(self.stem(x))
+        taps = []
+        for number in range(1, 18):
+            x = getattr(self, f"block{number}")(x)
+            if number in TAPS:
+                taps.append(x)
+        return taps
+
+    def load_imagenet(self, path: Path) -> None:
+        """Start from classification weights; the classifier's own two layers are left out."""
+        from safetensors.torch import load_file
+
+        kept = {
+            key: value.float()
+            for key, value in load_file(path).items()
+            if not key.startswith(("head.", "classifier."))
+        }
+        self.load_state_dict(kept)

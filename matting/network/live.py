@@ -1,0 +1,144 @@
+"""The live network: E2E-HIM's three sub-networks at a size a laptop runs.
+
+One pass gives everyone's alpha; each further person costs one more small matrix product.
+Sizes are stored with the weights (in the safetensors header), so a file says what it is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from matting.network import detail
+from matting.network.backbone import MobileNetV2
+from matting.network.blocks import mlp, per_code
+from matting.network.guidance import UnitedGuidance
+from matting.network.instances import InstanceDecoder
+from matting.network.perception import GeneralPerception
+
+NAME = "e2e_him_live"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    codes: int = 16  # people a picture may hold, at most
+    width: int = 128  # of a code
+    heads: int = 8
+    layers: int = 3  # of the code decoder
+    hidden: int = 384  # of its feed-forward parts
+    context: int = 64
+    embedding: int = 32
+    united: int = 96
+    trimap: int = 64
+    fine: int = 16
+
+
+class Output(NamedTuple):
+    """Everything a picture gives.  N codes, ordered by how strong their seed is."""
+
+    existence: list[Tensor]  # per decoder layer (B, N, 2) logits; the last is the answer
+    location: list[Tensor]  # per decoder layer (B, N, h8, w8) logits
+    attention: Tensor  # (B, N + 1, h8, w8) log-probabilities; the last is background
+    trimap: Tensor  # (B, N, 3, h8, w8) logits: background, unknown, foreground
+    kernels: Tensor  # (B, N, 4, F + 1): each code's alpha kernels
+    fine: Tensor  # (B, F, h2, w2): what they look at
+    codes: Tensor  # (B, N, D)
+    seeds: Tensor  # (B, N, 2) x, y in 0..1
+    heat: Tensor  # (B, 1, h16, w16) logits
+
+
+class LiveNetwork(nn.Module):
+    def __init__(self, sizes: Sizes = Sizes()) -> None:
+        super().__init__()
+        s = self.sizes = sizes
+        self.backbone = MobileNetV2()
+        self.perception = GeneralPerception(
+            s.codes, s.width, s.heads, s.layers, s.hidden, s.context
+        )
+        self.guide_kernels = mlp(s.width + 2, 256, 3 * (s.context + 1) + 2 * s.embedding)
+        self.matte_kernels = mlp(s.width + 2, 256, 3 * (s.trimap + 1) + 4 * (s.fine + 1))
+        self.guidance = UnitedGuidance(s.context, s.embedding, s.united)
+        self.instances = InstanceDecoder(s.width, s.united, s.trimap, s.fine)
+
+    def forward(self, image: Tensor, taught: Tensor | None = None) -> Output:
+        """image (B, 3, H, W) RGB in -1..1, H and W multiples of 32."""
+        s = self.sizes
+        x2, x4, x8, x16, x32 = self.backbone(image)
+        seen = self.perception(x8, x16, x32, taught)
+
+        location, kernels, embeddings = [], None, None
+        for code, exist in zip(seen.codes, seen.existence, strict=True):
+            told = torch.cat([code.float(), exist.softmax(-1)], -1)  # (B, N, D + 2), as published
+            made = self.guide_kernels(told).float()
+            kernels, embeddings = made.split([3 * (s.context + 1), 2 * s.embedding], -1)
+            kernels = kernels.unflatten(-1, (3, s.context + 1))
+            if code is not seen.codes[-1] and self.training:
+                location.append(per_code(kernels[:, :, 2:], seen.context.float()).squeeze(2))
+        guide = self.guidance(seen.context, kernels, embeddings.unflatten(-1, (2, s.embedding)))
+        location.append(guide.location)
+
+        image2 = F.avg_pool2d(image, 2)
+        t8, d2 = self.instances(guide.united, seen.f16, x8, x4, x2, image2)
+        trimap, matte = self.matte_kernels(told).float().split(
+            [3 * (s.trimap + 1), 4 * (s.fine + 1)], -1
+        )
+        trimap = per_code(trimap.unflatten(-1, (3, s.trimap + 1)), t8.float())
+        return Output(
+            seen.existence, location, guide.attention, trimap,
+            matte.unflatten(-1, (4, s.fine + 1)), d2.float(),
+            seen.codes[-1].float(), seen.seeds, seen.heat,
+        )  # fmt: skip
+
+
+def save(network: LiveNetwork, path: Path, **facts: str) -> None:
+    """Write weights (float16) with the sizes and `facts` in the header, in one rename."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        key: value.half().contiguous() if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    header = {"network": NAME, "sizes": json.dumps(asdict(network.sizes)), **facts}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata=header)
+    partial.replace(path)
+
+
+def load(path: Path) -> tuple[LiveNetwork, dict[str, str]]:
+    """The network of a weights file, ready for inference, and the facts in its header."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+        if header.get("network") != NAME:
+            raise ValueError(
+                f"{path} holds {header.get('network', 'no named network')!r}, expected {NAME!r}"
+            )
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    network = LiveNetwork(Sizes(**json.loads(header["sizes"])))
+    network.load_state_dict(tensors, strict=False)
+    return network.eval(), header
+
+
+@torch.no_grad()
+def mattes(
+    output: Output, rgb: Tensor, row: int = 0, threshold: float = 0.5
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The people of picture `row`: alpha (n, H, W) at the size of rgb (3, H, W) in -1..1, score
+    (n,), and which codes they are (n,), by falling score."""
+    score = output.existence[-1][row].softmax(-1)[:, 1]
+    order = score.argsort(descending=True)
+    chosen = order[score[order] >= threshold]
+    kernels = output.kernels[row, chosen]
+    heads = torch.einsum("mkf,fhw->mkhw", kernels[..., :-1], output.fine[row])
+    heads = heads + kernels[..., -1:, None]
+    coefficient = detail.coefficients(heads, output.trimap[row, chosen])
+    z = detail.alpha_logits(coefficient, rgb.expand(len(chosen), -1, -1, -1))
+    return detail.share_out(detail.opaque(z)), score[chosen], chosen

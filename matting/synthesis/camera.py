@@ -1,0 +1,61 @@
+"""What happens to a picture between the scene and the decoder: light, lens, sensor, codec."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def tone_table(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """(256, 1, 3) uint8 look-up table: exposure, contrast, gamma and white balance."""
+    levels = np.linspace(0, 1, 256, dtype=np.float32)
+    gamma = np.exp(rng.normal(0, 0.2 * strength))
+    gain = np.exp(rng.normal(0, 0.12 * strength) + rng.normal(0, 0.06 * strength, 3))
+    contrast, lift = np.exp(rng.normal(0, 0.12 * strength)), rng.normal(0, 0.03 * strength)
+    curve = levels[:, None] ** gamma * gain
+    curve = (curve - 0.5) * contrast + 0.5 + lift
+    return (np.clip(curve, 0, 1) * 255).astype(np.uint8)[:, None]
+
+
+def apply_table(rgb: np.ndarray, table: np.ndarray) -> np.ndarray:
+    return cv2.LUT(rgb, table.reshape(1, 256, 3))
+
+
+def light_field(rng: np.random.Generator, size: tuple[int, int], depth: float) -> np.ndarray:
+    """(H, W, 1) smooth multiplier around 1: a lamp to one side, a shadow to the other."""
+    small = 1 + depth * rng.normal(0, 1, (3, 3)).astype(np.float32)
+    field = cv2.resize(small, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+    return np.clip(field, 0.3, 1.8)[..., None]
+
+
+def motion_kernel(rng: np.random.Generator, length: int) -> np.ndarray:
+    """Line-shaped averaging kernel of about `length` pixels in a random direction."""
+    kernel = np.zeros((length, length), np.float32)
+    angle, middle = rng.uniform(0, np.pi), (length - 1) / 2
+    dx, dy = np.cos(angle) * middle, np.sin(angle) * middle
+    ends = [(round(middle + s * dx), round(middle + s * dy)) for s in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], 1.0)
+    return kernel / kernel.sum()
+
+
+def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One picture through a random camera: (H, W, 3) uint8 -> same.  Geometry does not change."""
+    height, width = rgb.shape[:2]
+    rgb = apply_table(rgb, tone_table(rng, 0.8))
+    if rng.random() < 0.25:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.4, 1.4))
+    if rng.random() < 0.15:  # a small sensor, or a call's small stream
+        scale = rng.uniform(0.4, 0.8)
+        rgb = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.4:
+        noise = np.zeros((height // 2, width, 3), np.int16)
+        cv2.randn(noise, 0, rng.uniform(1, 9))  # made for half the rows, used twice: half the cost
+        noise = np.concatenate([noise, noise[::-1, ::-1]])[:height]
+        rgb = np.clip(rgb[: len(noise)] + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.06:
+        rgb = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    if rng.random() < 0.4:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
+        rgb = cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR)
+    return rgb

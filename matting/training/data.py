@@ -1,0 +1,107 @@
+"""Batches of labelled pictures.  Picture i of a run is always the same picture, so a resumed run
+goes on exactly where it stopped, whatever happened in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from matting.synthesis.scenes import Sample, random_scene, render
+from matting.synthesis.sources import Sources
+from matting.training.recipe import Recipe
+
+MOST = 8  # people of a picture whose labels are carried; the smallest are left out
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B pictures with at most P people each; H x W is `scale` times what the network sees."""
+
+    rgb: Tensor  # (B, 3, H, W) uint8
+    alpha: Tensor  # (B, P, H, W) uint8
+    contrast: Tensor  # (B, P, H, W) uint8
+    known: Tensor  # (B, H, W) bool
+    everyone: Tensor  # (B, H, W) uint8
+    people: Tensor  # (B,) int64: rows of alpha in use
+    instances: Tensor  # (B,) bool
+    scale: int
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("rgb", "alpha", "contrast", "known", "everyone", "people", "instances")
+        }
+        return Batch(**moved, scale=self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one step trains on."""
+
+    step: int
+    size: tuple[int, int]  # the network's
+    batch: int
+    scale: int  # of the picture against the network's size
+
+
+def plan(recipe: Recipe, step: int) -> Plan:
+    passed = step
+    for stage in recipe.stages:
+        if passed < stage.steps:
+            break
+        passed -= stage.steps
+    upright = step % recipe.portrait_every == recipe.portrait_every - 1
+    size = stage.size[::-1] if upright else stage.size
+    return Plan(step, size, stage.batch, 2 if step % recipe.fine_every == 0 else 1)
+
+
+def collate(samples: list[Sample], scale: int) -> Batch:
+    height, width = samples[0].rgb.shape[:2]
+    most = max(1, min(MOST, max(len(s.alpha) for s in samples)))
+    alpha = np.zeros((len(samples), most, height, width), np.uint8)
+    contrast = np.zeros_like(alpha)
+    for i, sample in enumerate(samples):
+        rows = np.argsort(-sample.alpha.sum((1, 2), dtype=np.int64), kind="stable")[:most]
+        alpha[i, : len(rows)], contrast[i, : len(rows)] = sample.alpha[rows], sample.contrast[rows]
+    return Batch(
+        rgb=torch.from_numpy(np.stack([s.rgb for s in samples])).permute(0, 3, 1, 2),
+        alpha=torch.from_numpy(alpha), contrast=torch.from_numpy(contrast),
+        known=torch.from_numpy(np.stack([s.known for s in samples])),
+        everyone=torch.from_numpy(np.stack([s.everyone for s in samples])),
+        people=torch.tensor([min(len(s.alpha), most) for s in samples]),
+        instances=torch.tensor([s.instances for s in samples]), scale=scale,
+    )  # fmt: skip
+
+
+class Steps(Dataset):
+    """Item i is the whole batch of step first + i."""
+
+    def __init__(self, recipe: Recipe, sources: Sources, first: int) -> None:
+        self.recipe, self.sources, self.first = recipe, sources, first
+
+    def __len__(self) -> int:
+        return self.recipe.steps - self.first
+
+    def __getitem__(self, i: int) -> tuple[Plan, Batch]:
+        p = plan(self.recipe, self.first + i)
+        size = (p.size[0] * p.scale, p.size[1] * p.scale)
+        make = partial(random_scene, self.sources, size, photos=self.recipe.photos)
+        samples = [
+            render(make(seed=[self.recipe.seed, p.step, row]), 0.0) for row in range(p.batch)
+        ]
+        return p, collate(samples, p.scale)
+
+
+def batches(recipe: Recipe, sources: Sources, first: int) -> Iterator[tuple[Plan, Batch]]:
+    return iter(
+        DataLoader(
+            Steps(recipe, sources, first), batch_size=None, num_workers=recipe.workers,
+            prefetch_factor=3 if recipe.workers else None,
+        )
+    )  # fmt: skip
