@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from shutil import get_terminal_size
 from typing import Any, TextIO
 
 LIVE_SECONDS = 0.1  # how often the line on a terminal is drawn again
@@ -171,6 +172,7 @@ class Console:
             self._json = False  # whoever listened has left; the files are still wanted
 
     def _draw(self, text: str) -> None:
+        text = text[: get_terminal_size().columns - 1]  # a line that wraps cannot be drawn over
         self._stderr.write("\r" + text.ljust(self._drawn))
         self._stderr.flush()
         self._drawn = len(text)

@@ -103,3 +103,11 @@ def test_the_time_left_is_unknown_when_the_length_is():
     assert "frame 1 " in stderr.getvalue()
     assert "1 person" in stderr.getvalue()
     assert "left" not in stderr.getvalue()
+
+
+def test_the_live_line_fits_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    _, said = told(stderr=Terminal())
+
+    drawn = said.split("out, engine fake\n")[1].split("warning")[0]
+    assert max(len(line) for line in drawn.split("\r")) < 20
