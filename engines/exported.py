@@ -1,0 +1,60 @@
+"""What backends that run the exported network share: finding the file, and the step around it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+
+from engines.base import EngineError, State
+from engines.people import Answer, people, shrink, working_size
+from matting.frames import Mattes
+
+OUTPUTS = ("score", "code", "location", "trimap", "kernels", "fine")  # matting/network/export.py
+
+
+def exported_file(weights: Path) -> Path:
+    """The .onnx of `weights`: that file itself, or its sibling, or the one in that folder."""
+    path = weights / "live.onnx" if weights.is_dir() else weights.with_suffix(".onnx")
+    if not path.is_file():
+        raise EngineError(
+            f"{path}: no exported network there; make it with "
+            f"python -m matting.network.export {path.with_suffix('.safetensors')}"
+        )
+    return path
+
+
+class ExportedEngine(ABC):
+    """An engine over one compiled network per picture size; static shapes run faster."""
+
+    name: str
+
+    def __init__(self, score_threshold: float) -> None:
+        self.score_threshold = score_threshold
+        self._ready: dict[tuple[int, int], object] = {}
+
+    @abstractmethod
+    def _compile(self, size: tuple[int, int]) -> object:
+        """The network for pictures of (H, W) `size`, ready to run."""
+
+    @abstractmethod
+    def _run(self, network: object, image: np.ndarray) -> Answer:
+        """image (1, h, w, 3) uint8."""
+
+    def start(self) -> State:
+        return None  # every picture stands alone
+
+    def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+            raise ValueError(f"expected (H, W, 3) uint8 RGB, got {rgb.shape} {rgb.dtype}")
+        size = working_size(rgb.shape[:2])
+        if size not in self._ready:
+            self._ready[size] = self._compile(size)
+        answer = self._run(self._ready[size], shrink(rgb, size))
+        if not np.isfinite(answer.score).all():
+            raise EngineError(f"{self.name}: the network answered with numbers that are not finite")
+        return people(answer, rgb, self.score_threshold), state
+
+    def close(self) -> None:
+        self._ready.clear()

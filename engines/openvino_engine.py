@@ -1,0 +1,43 @@
+"""The exported network on OpenVINO: the fastest road on a CPU (docs/decisions/0003-cpu-engine.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from engines.base import EngineError
+from engines.exported import OUTPUTS, ExportedEngine, exported_file
+from engines.people import Answer
+
+
+class OpenVinoEngine(ExportedEngine):
+    name = "openvino"
+
+    def __init__(self, weights: Path, threads: int | None, score_threshold: float) -> None:
+        import openvino
+
+        super().__init__(score_threshold)
+        path = exported_file(weights)
+        self._core = openvino.Core()
+        settings = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        self._settings = settings
+        try:
+            self._model = self._core.read_model(str(path))
+        except RuntimeError as error:
+            raise EngineError(f"openvino cannot read {path}: {error}") from error
+        self._ready[288, 512] = self._compile((288, 512))  # 16:9, before the first picture
+
+    def _compile(self, size: tuple[int, int]) -> object:
+        model = self._model.clone()
+        model.reshape({model.input(0): [1, *size, 3]})
+        request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        request.infer([np.zeros((1, *size, 3), np.uint8)])
+        return request
+
+    def _run(self, network: object, image: np.ndarray) -> Answer:
+        network.infer([image], share_inputs=True)
+        # copies: the request reuses its buffers, and what a step returns is the caller's
+        return Answer(*(network.get_tensor(name).data[0].copy() for name in OUTPUTS))
