@@ -15,8 +15,8 @@ import numpy as np
 
 # Relative to the size of the person, because people near the camera move more pixels.
 MEASUREMENT = 1 / 20  # standard deviation of a detected box
-DRIFT = 0.27  # standard deviation a position gains in a second beyond its velocity
-AGILITY = 1.0  # standard deviation a velocity gains in a second, in sizes per second
+DRIFT = 0.35  # standard deviation a position gains in a second beyond its velocity
+AGILITY = 1.5  # standard deviation a velocity gains in a second, in sizes per second
 FIRST_VELOCITY = 1.9  # standard deviation of the unknown velocity of someone new
 
 
@@ -63,7 +63,7 @@ class Motion:
     def move_with(self, camera: np.ndarray) -> None:
         """The camera moved: `camera` (2, 3) takes points of the previous picture to this one."""
         linear, shift = camera[:, :2], camera[:, 2]
-        zoom = np.sqrt(abs(np.linalg.det(linear)))
+        zoom = _zoom(camera)
         self.value[:, :2] = self.value[:, :2] @ linear.T + shift
         self.velocity[:, :2] = self.velocity[:, :2] @ linear.T
         self.value[:, 2:] *= zoom
@@ -103,6 +103,21 @@ class Motion:
 def centres_and_sizes(boxes: np.ndarray) -> np.ndarray:
     """(n, 4) xyxy -> (n, 4) cx, cy, w, h."""
     return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def moved_boxes(boxes: np.ndarray, camera: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) xyxy of the previous picture where `camera` (2, 3) puts them in this one.
+
+    A box stays upright: its centre moves, and its size follows the zoom, as in `Motion`.
+    """
+    value = centres_and_sizes(boxes)
+    centre = value[:, :2] @ camera[:, :2].T + camera[:, 2]
+    half = value[:, 2:] * _zoom(camera) / 2
+    return np.concatenate([centre - half, centre + half], 1)
+
+
+def _zoom(camera: np.ndarray) -> float:
+    return float(np.sqrt(abs(np.linalg.det(camera[:, :2]))))
 
 
 def _size(value: np.ndarray) -> np.ndarray:

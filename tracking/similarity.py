@@ -11,26 +11,21 @@ import numpy as np
 
 def box_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """(n, m) intersection over union."""
-    low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
-    high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
-    common = np.maximum(high - low, 0).prod(2)
-    union = _area(ours)[:, None] + _area(theirs)[None] - common
-    return common / np.maximum(union, 1e-9)
+    width = _common(ours, theirs, 0)
+    common = width * _common(ours, theirs, 1)
+    return common / np.maximum(_area(ours)[:, None] + _area(theirs) - common, 1e-9)
 
 
 def height_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """(n, m) overlap of the vertical extents alone.
+    """(n, m) intersection over union of the vertical extents alone.
 
     Two people who cross differ in height and in where their feet are more than in x, so box overlap
     times this tells them apart better (Yang et al., "Hybrid-SORT: weak cues matter for online
     multi-object tracking", AAAI 2024).
     """
-    low = np.maximum(ours[:, None, 1], theirs[None, :, 1])
-    high = np.minimum(ours[:, None, 3], theirs[None, :, 3])
-    both = np.maximum(ours[:, None, 3], theirs[None, :, 3]) - np.minimum(
-        ours[:, None, 1], theirs[None, :, 1]
-    )
-    return np.maximum(high - low, 0) / np.maximum(both, 1e-9)
+    common = _common(ours, theirs, 1)
+    lengths = (ours[:, 3] - ours[:, 1])[:, None] + (theirs[:, 3] - theirs[:, 1])
+    return common / np.maximum(lengths - common, 1e-9)
 
 
 def matte_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -39,12 +34,11 @@ def matte_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     One matrix product instead of n * m minima and maxima.  Two mattes that share a person half and
     half still score 1, which is what finds duplicates.
     """
-    cells = ours.shape[1] * ours.shape[2]
-    a, b = ours.reshape(len(ours), cells), theirs.reshape(len(theirs), cells)
+    a, b = _flat(ours), _flat(theirs)
     common = (a @ b.T).astype(np.float64)
     energy_a = np.einsum("ij,ij->i", a, a).astype(np.float64)
     energy_b = np.einsum("ij,ij->i", b, b).astype(np.float64)
-    return common / np.maximum(energy_a[:, None] + energy_b[None] - common, 1e-9)
+    return common / np.maximum(energy_a[:, None] + energy_b - common, 1e-9)
 
 
 def shifted(mattes: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -73,5 +67,17 @@ def unit(codes: np.ndarray) -> np.ndarray:
     return codes / np.maximum(length, 1e-12)[:, None]
 
 
+def _common(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
+    """(n, m) length the boxes share along one axis."""
+    high = np.minimum(ours[:, None, axis + 2], theirs[:, axis + 2])
+    high -= np.maximum(ours[:, None, axis], theirs[:, axis])
+    return np.maximum(high, 0, out=high)
+
+
 def _area(boxes: np.ndarray) -> np.ndarray:
-    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _flat(mattes: np.ndarray) -> np.ndarray:
+    """(n, h * w), also where n is 0."""
+    return mattes.reshape(len(mattes), mattes.shape[1] * mattes.shape[2])

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from matting.frames import UNTRACKED, Mattes
-from tracking.motion import Motion, centres_and_sizes
+from tracking.motion import Motion, centres_and_sizes, moved_boxes
 from tracking.recognition import LEARNING_RATE, Agreement, Gallery, blended, cosines
 from tracking.similarity import box_overlap, height_overlap, matte_overlap, shifted, unit
 
@@ -31,6 +31,8 @@ RETURN_AGREEMENT = 0.6  # how alike a code must be to bring someone back; 1 is "
 RETURN_MARGIN = 0.25  # and how much more alike than anyone else's
 STRANGER_AGREEMENT = 0.25  # below this, motion alone does not bring someone back
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
+STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
+TWIN_BOXES = 0.3  # box overlap two mattes need to be worth comparing
 LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
 
 
@@ -49,7 +51,7 @@ class TrackerSettings:
     matte_weight: float = 0.3  # share of mattes where motion leaves a choice
     code_weight: float = 0.4  # share of codes there, where they can be trusted
     confirm_hits: int = 3  # sightings until someone is believed
-    confirm_frames: int = 3  # within how many frames; more allows slips, and delays the output
+    confirm_frames: int = 4  # within how many frames; more allows slips, and delays the output
     coast_seconds: float = 2.0  # how long someone missing may come back by motion
     memory_seconds: float = 60.0  # how long by their code
     max_remembered: int = 200  # how many people are remembered by code
@@ -123,7 +125,9 @@ class Tracker:
             known = self._known = _Known.nobody(seen)
         known.motion.predict(elapsed, resting=known.seen < self._frame - 1)
         if camera is not None:
-            known.motion.move_with(_affine(camera))
+            camera = _affine(camera)
+            known.motion.move_with(camera)
+            known.box = moved_boxes(known.box, camera)
 
         pairs = self._pair(known, seen)
         self._observe(known, seen, pairs)
@@ -175,21 +179,29 @@ class Tracker:
                 "one tracker follows the output of one network"
             )
         keep = (score >= self.settings.weak_score) & (box[:, 2:] > box[:, :2]).all(1)
-        if keep.sum() > 1 and mattes.coarse.shape[1:] != (1, 1):
-            order = np.argsort(-score, kind="stable")
-            order = order[keep[order]]
-            twins = matte_overlap(mattes.coarse[order], mattes.coarse[order])
+        crowd = box_overlap(box, box)
+        np.fill_diagonal(crowd, 0)
+        if mattes.coarse.shape[1:] != (1, 1):
+            near = np.flatnonzero((crowd > TWIN_BOXES).any(1) & keep)
+            near = near[np.argsort(-score[near], kind="stable")]  # the better of two is kept
+            twins = matte_overlap(mattes.coarse[near], mattes.coarse[near])
             twins = np.triu(twins > self.settings.duplicate_overlap, 1)
-            for rank in range(len(order)):
-                if keep[order[rank]]:
-                    keep[order[twins[rank]]] = False
-        rows = np.flatnonzero(keep)
+            for rank, row in enumerate(near.tolist()):
+                if keep[row]:
+                    keep[near[twins[rank]]] = False
+        if keep.all():  # the common case copies no mattes
+            rows, coarse = np.arange(len(keep)), mattes.coarse
+        else:
+            rows = np.flatnonzero(keep)
+            box, score, code, coarse = box[rows], score[rows], code[rows], mattes.coarse[rows]
+            crowd = crowd[np.ix_(rows, rows)]
         return _Seen(
             rows=rows,
-            box=box[rows],
-            score=score[rows],
-            coarse=mattes.coarse[rows],
-            code=unit(code[rows]),
+            box=box,
+            score=score,
+            coarse=coarse,
+            code=unit(code),
+            alone=crowd.max(1, initial=0) < LONELY,
             size=mattes.alpha.shape[1:3],
         )
 
@@ -200,36 +212,43 @@ class Tracker:
         if not len(known) or not len(seen):
             return pairs
         expected = known.motion.boxes()
+        missing = known.seen < self._frame - 1
         overlap = box_overlap(expected, seen.box)
         shape = overlap * height_overlap(expected, seen.box)
+        if missing.any():  # they may also have stayed where they were last seen
+            last = known.box[missing]
+            stayed = box_overlap(last, seen.box) * height_overlap(last, seen.box)
+            shape[missing] = np.maximum(shape[missing], STAYED * stayed)
         likeness = shape * seen.score
-        matte = self._matte_overlap(known, seen)
         cosine, agreement, trust = self._code_agreement(known, seen)
 
+        # stage 1: believed people and confident detections.  Two that are each other's only option
+        # are left to motion; elsewhere mattes and codes have a say
         confirmed = known.id > 0
-        missing = known.seen < self._frame - 1
         confident = seen.score >= wanted.confident_score
-        option = likeness > wanted.min_overlap
-        if matte is not None:
-            option |= matte > wanted.min_matte_overlap
+        allowed = confirmed[:, None] & confident
         if trust >= ENOUGH_TRUST:
-            option &= ~(missing[:, None] & (agreement < STRANGER_AGREEMENT))
-
-        # stage 1: believed people and confident detections.  Where rows or columns hold more than
-        # one option, mattes and codes have a say; a clear pair is left to motion
-        stage = option & confirmed[:, None] & confident
-        choice = stage & ((stage.sum(1) > 1)[:, None] | (stage.sum(0) > 1))
-        evidence, motion_weight = np.zeros_like(likeness), 1.0
-        if matte is not None:
-            evidence += wanted.matte_weight * matte
-            motion_weight -= wanted.matte_weight
-        if trust > 0:
-            evidence += wanted.code_weight * trust * agreement
-            motion_weight -= wanted.code_weight * trust
-        score = np.where(choice, evidence + motion_weight * likeness, likeness)
-        pairs.settle(score, stage)
+            allowed &= ~(missing[:, None] & (agreement < STRANGER_AGREEMENT))
+        option = allowed & (likeness > wanted.min_overlap)
+        clear = option & (option.sum(1) == 1)[:, None] & (option.sum(0) == 1)
+        rows = np.flatnonzero(confirmed & ~clear.any(1))
+        columns = np.flatnonzero(confident & ~clear.any(0))
+        score = likeness.copy()
+        if len(rows) and len(columns):
+            open_ = np.ix_(rows, columns)
+            matte = self._matte_overlap(known, seen, rows, columns)
+            evidence, motion_weight = np.zeros((len(rows), len(columns))), 1.0
+            if matte is not None:
+                option[open_] |= allowed[open_] & (matte > wanted.min_matte_overlap)
+                evidence += wanted.matte_weight * matte
+                motion_weight -= wanted.matte_weight
+            if trust > 0:
+                evidence += wanted.code_weight * trust * agreement[open_]
+                motion_weight -= wanted.code_weight * trust
+            score[open_] = evidence + motion_weight * likeness[open_]
+        pairs.settle(score, option)
         if seen.code.shape[1]:
-            self._learn(seen, pairs, cosine, choice)
+            self._learn(seen, pairs, cosine, clear)
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
         stage = (overlap > wanted.min_weak_overlap) & confirmed[:, None] & ~confident
@@ -244,14 +263,16 @@ class Tracker:
         pairs.settle(likeness, stage)
         return pairs
 
-    def _matte_overlap(self, known: _Known, seen: _Seen) -> np.ndarray | None:
-        """(n, m) overlap with the last mattes, moved to where their people should be by now."""
+    def _matte_overlap(
+        self, known: _Known, seen: _Seen, rows: np.ndarray, columns: np.ndarray
+    ) -> np.ndarray | None:
+        """Overlap with the last mattes of these people, moved to where they should be by now."""
         grid = seen.coarse.shape[1:]
         if grid == (1, 1) or known.coarse.shape[1:] != grid:
             return None
         cell = np.array([seen.size[1] / grid[1], seen.size[0] / grid[0]])  # pixels, x and y
-        moved = known.motion.value[:, :2] - centres_and_sizes(known.box)[:, :2]
-        return matte_overlap(shifted(known.coarse, np.rint(moved / cell).astype(int)), seen.coarse)
+        moved = np.rint((known.motion.value[rows, :2] - known.drawn_at[rows]) / cell).astype(int)
+        return matte_overlap(shifted(known.coarse[rows], moved), seen.coarse[columns])
 
     def _code_agreement(self, known: _Known, seen: _Seen) -> tuple[np.ndarray, np.ndarray, float]:
         """(n, m) cosines of codes, what they mean, and how far that can be trusted."""
@@ -265,13 +286,11 @@ class Tracker:
         """(n, D) the codes of everyone believed, in view or remembered."""
         return np.concatenate([known.code[known.id > 0], self._gallery.codes(known.code.shape[1])])
 
-    def _learn(self, seen: _Seen, pairs: _Pairs, cosine: np.ndarray, choice: np.ndarray) -> None:
+    def _learn(self, seen: _Seen, pairs: _Pairs, cosine: np.ndarray, clear: np.ndarray) -> None:
         """Clear pairs of people standing apart show what cosines mean."""
         rows, columns = pairs.rows, pairs.columns
-        crowd = box_overlap(seen.box, seen.box)
-        np.fill_diagonal(crowd, 0)
-        clear = ~choice[rows].any(1) & (crowd.max(1) < LONELY)[columns]
-        rows, columns = rows[clear], columns[clear]
+        sure = clear[rows, columns] & seen.alone[columns]
+        rows, columns = rows[sure], columns[sure]
         if len(rows) < 2:  # one person alone teaches nothing about strangers
             return
         table = cosine[np.ix_(rows, columns)]
@@ -284,6 +303,7 @@ class Tracker:
             return
         known.motion.observe(rows, seen.box[columns])
         known.box[rows] = seen.box[columns]
+        known.drawn_at[rows] = centres_and_sizes(seen.box[columns])[:, :2]
         known.detection[rows] = columns
         known.seen[rows] = self._frame
         known.seen_seconds[rows] = self._seconds
@@ -293,9 +313,7 @@ class Tracker:
         known.coarse[rows] = seen.coarse[columns]
         if seen.code.shape[1]:
             # a code seen in a crowd, or on a weak detection, is partly someone else's
-            crowd = box_overlap(seen.box, seen.box)
-            np.fill_diagonal(crowd, 0)
-            alone = (crowd.max(1) < LONELY) & (seen.score >= self.settings.confident_score)
+            alone = seen.alone & (seen.score >= self.settings.confident_score)
             rate = np.maximum(1 / known.hits[rows], LEARNING_RATE)
             rate = np.where(alone[columns] | (known.id[rows] == 0), rate, 0.0)
             known.code[rows] = blended(known.code[rows], seen.code[columns], rate)
@@ -376,6 +394,7 @@ class _Seen:
     score: np.ndarray  # (m,) float64
     coarse: np.ndarray  # (m, h, w) float32
     code: np.ndarray  # (m, D) float64 of length 1
+    alone: np.ndarray  # (m,) bool, whether they stand apart from everyone else
     size: tuple[int, int]  # (H, W) of the picture
 
     def __len__(self) -> int:
@@ -395,7 +414,8 @@ class _Known:
     hits: np.ndarray  # (n,) int64, sightings
     detection: np.ndarray  # (n,) int64, index of the detection last paired with
     first_x: np.ndarray  # (n,) float64, left edge at birth: numbers run from left to right
-    box: np.ndarray  # (n, 4) float64, as last seen
+    box: np.ndarray  # (n, 4) float64, as last seen; moved with the camera since
+    drawn_at: np.ndarray  # (n, 2) float64, its centre in the picture `coarse` was drawn in
     coarse: np.ndarray  # (n, h, w) float32, as last seen
     code: np.ndarray  # (n, D) float64 of length 1, as usually seen
 
@@ -404,7 +424,7 @@ class _Known:
         none = np.zeros(0, np.int64)
         return cls(
             Motion.at(np.zeros((0, 4))),
-            *(none,) * 4, np.zeros(0), none, none, np.zeros(0), np.zeros((0, 4)),
+            *(none,) * 4, np.zeros(0), none, none, np.zeros(0), np.zeros((0, 4)), np.zeros((0, 2)),
             like.coarse[:0], like.code[:0],
         )  # fmt: skip
 
@@ -432,6 +452,7 @@ class _Known:
             "detection": new,
             "first_x": seen.box[new, 0],
             "box": seen.box[new],
+            "drawn_at": centres_and_sizes(seen.box[new])[:, :2],
             "code": seen.code[new],
         }
         return _Known(

@@ -41,7 +41,7 @@ def test_nobody_is_believed_before_a_few_sightings_and_then_none_of_them_is_lost
     assert first[0] == second[0] < UNTRACKED  # one tentative handle, not a public number
     assert third.tolist() == [1]
     assert tracker.resolved == {int(first[0]): 1}
-    assert tracker.delay_frames == 2  # what a reader must hold back to name the first sighting
+    assert tracker.delay_frames == 3  # what a reader must hold back to name the first sighting
 
 
 def test_a_flicker_is_left_out_and_burns_no_number():
@@ -285,7 +285,7 @@ def test_what_makes_no_sense_is_refused():
     ("wrong", "said"),
     [
         ({"confirm_hits": 0}, "confirm_hits should be a whole number from 1"),
-        ({"confirm_hits": 4}, "confirm_frames"),
+        ({"confirm_hits": 5}, "confirm_frames"),
         ({"min_overlap": 1.5}, "between 0 and 1"),
         ({"memory_seconds": -1}, "from 0"),
         ({"weak_score": 0.9}, "should not fall"),
