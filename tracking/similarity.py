@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+ENOUGH_CELLS = 1200  # of a matte that is compared with others
+
 
 def box_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """(n, m) intersection over union."""
@@ -41,6 +43,19 @@ def matte_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return common / np.maximum(energy_a[:, None] + energy_b - common, 1e-9)
 
 
+def thumbnails(mattes: np.ndarray) -> np.ndarray:
+    """Mattes (n, h, w) halved by averaging until they have at most `ENOUGH_CELLS`.
+
+    Who overlaps whom shows on a small grid as well as on a large one, which costs four times more.
+    An odd last row or column is left out.
+    """
+    while mattes.shape[1] * mattes.shape[2] > ENOUGH_CELLS:
+        height, width = mattes.shape[1] // 2 * 2, mattes.shape[2] // 2 * 2
+        rows = mattes[:, 0:height:2] + mattes[:, 1:height:2]
+        mattes = (rows[:, :, 0:width:2] + rows[:, :, 1:width:2]) * np.float32(0.25)
+    return mattes
+
+
 def shifted(mattes: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Mattes (n, h, w) moved by whole cells (n, 2) int, right and down; what leaves is gone."""
     height, width = mattes.shape[1:]
@@ -57,8 +72,14 @@ def shifted(mattes: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def code_cosine(ours: np.ndarray, theirs: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """(n, m) cosine of unit codes once the mean code (D,), common to everyone, is taken off."""
-    return unit(ours - mean) @ unit(theirs - mean).T
+    """(n, m) cosine of unit codes once the mean code (D,), common to everyone, is taken off.
+
+    Multiplied out, so that the difference is never formed: <a - m, b - m> = <a, b> - <a, m> - ...
+    """
+    a, b, both = ours @ mean, theirs @ mean, mean @ mean
+    product = ours @ theirs.T - a[:, None] - b + both
+    lengths = (1 - 2 * a + both)[:, None] * (1 - 2 * b + both)
+    return product / np.sqrt(np.maximum(lengths, 1e-12))
 
 
 def unit(codes: np.ndarray) -> np.ndarray:

@@ -24,7 +24,14 @@ from scipy.optimize import linear_sum_assignment
 from matting.frames import UNTRACKED, Mattes
 from tracking.motion import Motion, centres_and_sizes, moved_boxes
 from tracking.recognition import LEARNING_RATE, Agreement, Gallery, blended, cosines
-from tracking.similarity import box_overlap, height_overlap, matte_overlap, shifted, unit
+from tracking.similarity import (
+    box_overlap,
+    height_overlap,
+    matte_overlap,
+    shifted,
+    thumbnails,
+    unit,
+)
 
 REMEMBERED_HANDLES = 10_000  # `resolved` keeps this many, so that a camera can run for days
 RETURN_AGREEMENT = 0.6  # how alike a code must be to bring someone back; 1 is "the same"
@@ -32,7 +39,7 @@ RETURN_MARGIN = 0.25  # and how much more alike than anyone else's
 STRANGER_AGREEMENT = 0.25  # below this, motion alone does not bring someone back
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
-TWIN_BOXES = 0.3  # box overlap two mattes need to be worth comparing
+TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
 LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
 
 
@@ -169,9 +176,10 @@ class Tracker:
         box = mattes.box.astype(np.float64)
         score = mattes.score.astype(np.float64)
         code = mattes.code.astype(np.float64)
-        for name, values in (("box", box), ("score", score), ("code", code)):
-            if not np.isfinite(values).all():
-                raise ValueError(f"{name} should be finite numbers, got {values}")
+        if not np.isfinite(box.sum() + score.sum() + code.sum()):
+            for name, values in (("box", box), ("score", score), ("code", code)):
+                if not np.isfinite(values).all():
+                    raise ValueError(f"{name} should be finite numbers, got {values}")
         known = self._known
         if len(mattes) and known is not None and code.shape[1] != known.code.shape[1]:
             raise ValueError(
@@ -179,21 +187,22 @@ class Tracker:
                 "one tracker follows the output of one network"
             )
         keep = (score >= self.settings.weak_score) & (box[:, 2:] > box[:, :2]).all(1)
+        coarse = thumbnails(mattes.coarse)
         crowd = box_overlap(box, box)
-        np.fill_diagonal(crowd, 0)
-        if mattes.coarse.shape[1:] != (1, 1):
-            near = np.flatnonzero((crowd > TWIN_BOXES).any(1) & keep)
+        crowd.flat[:: len(box) + 1] = 0  # nobody crowds themself
+        near = np.flatnonzero((crowd > TWIN_BOXES).any(1) & keep)
+        if len(near) and coarse.shape[1:] != (1, 1):
             near = near[np.argsort(-score[near], kind="stable")]  # the better of two is kept
-            twins = matte_overlap(mattes.coarse[near], mattes.coarse[near])
+            twins = matte_overlap(coarse[near], coarse[near])
             twins = np.triu(twins > self.settings.duplicate_overlap, 1)
             for rank, row in enumerate(near.tolist()):
                 if keep[row]:
                     keep[near[twins[rank]]] = False
         if keep.all():  # the common case copies no mattes
-            rows, coarse = np.arange(len(keep)), mattes.coarse
+            rows = np.arange(len(keep))
         else:
             rows = np.flatnonzero(keep)
-            box, score, code, coarse = box[rows], score[rows], code[rows], mattes.coarse[rows]
+            box, score, code, coarse = box[rows], score[rows], code[rows], coarse[rows]
             crowd = crowd[np.ix_(rows, rows)]
         return _Seen(
             rows=rows,
@@ -392,7 +401,7 @@ class _Seen:
     rows: np.ndarray  # (m,) their rows in the frame's mattes
     box: np.ndarray  # (m, 4) float64 xyxy
     score: np.ndarray  # (m,) float64
-    coarse: np.ndarray  # (m, h, w) float32
+    coarse: np.ndarray  # (m, h, w) float32 thumbnails
     code: np.ndarray  # (m, D) float64 of length 1
     alone: np.ndarray  # (m,) bool, whether they stand apart from everyone else
     size: tuple[int, int]  # (H, W) of the picture
@@ -416,7 +425,7 @@ class _Known:
     first_x: np.ndarray  # (n,) float64, left edge at birth: numbers run from left to right
     box: np.ndarray  # (n, 4) float64, as last seen; moved with the camera since
     drawn_at: np.ndarray  # (n, 2) float64, its centre in the picture `coarse` was drawn in
-    coarse: np.ndarray  # (n, h, w) float32, as last seen
+    coarse: np.ndarray  # (n, h, w) float32 thumbnails, as last seen
     code: np.ndarray  # (n, D) float64 of length 1, as usually seen
 
     @classmethod
