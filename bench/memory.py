@@ -49,14 +49,17 @@ def looped(clip: Path, times: int, target: Path) -> None:
                 offset = end
 
 
-def peak(clip: Path, out: Path) -> tuple[float, int]:
-    """Peak resident memory in MB and frames, of the program matting `clip` in its own process."""
-    command = [sys.executable, "run_stream.py", str(clip), "-o", str(out), "--quiet"]
-    run = subprocess.Popen(command, cwd=ROOT)
+def peak(clip: Path, out: Path, options: Sequence[str] = ()) -> tuple[float, int]:
+    """Peak resident memory in MB and frames, of the program matting `clip` in its own process.
+
+    Exits as the program did where it could not do it; it has said why.
+    """
+    command = [sys.executable, str(ROOT / "run_stream.py"), str(clip), "-o", str(out), "--quiet"]
+    run = subprocess.Popen([*command, *options])
     _, status, usage = os.wait4(run.pid, 0)
     run.returncode = os.waitstatus_to_exitcode(status)
     if run.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with exit code {run.returncode}")
+        sys.exit(run.returncode)
     with av.open(str(out / "composite.mp4")) as file:
         frames = sum(1 for packet in file.demux(video=0) if packet.size)
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
@@ -67,14 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("--clip", type=Path, default=CLIP, help="an MP4 file")
     parser.add_argument("--times", type=int, default=10, help="how many clips in a row")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     said = parser.parse_args(argv)
+    options = [word for text in said.set for word in ("--set", text)]
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         long = place / "long.mp4"
         looped(said.clip, said.times, long)
-        short_mb, short_frames = peak(said.clip, place / "short")
-        long_mb, long_frames = peak(long, place / "long")
+        short_mb, short_frames = peak(said.clip, place / "short", options)
+        long_mb, long_frames = peak(long, place / "long", options)
     ratio = long_mb / short_mb
     print(printed())
     print(f"{short_frames:>6} frames  peak {short_mb:7.1f} MB")

@@ -23,6 +23,7 @@ from typing import Any
 
 import run_stream
 from bench.machine import described
+from bench.wiring import guarded
 from configs.console import Console
 from configs.schema import Settings, load
 from engines.base import Engine
@@ -149,9 +150,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     said = parser.parse_args(argv)
-    found = measured(load(overrides=said.set), said.clip, said.rounds)
-    print(json.dumps(found, indent=2) if said.json else _printed(found))
-    return 0
+
+    def work() -> int:
+        found = measured(load(overrides=said.set), said.clip, said.rounds)
+        print(json.dumps(found, indent=2) if said.json else _printed(found))
+        return 0
+
+    return guarded(work)
 
 
 if __name__ == "__main__":
