@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from matting.frames import Frame
 
@@ -43,10 +44,11 @@ UNSPECIFIED = 2
 BT709, BT601_PAL, BT601, BT2020 = 1, 5, 6, 9
 LIMITED, FULL = 1, 2  # FFmpeg's own codes for the range
 HDR_TRANSFERS = {16: "PQ (HDR10)", 18: "HLG"}
-_MATRICES = {
-    BT709: Colorspace.ITU709, 4: Colorspace.FCC, BT601_PAL: Colorspace.ITU601,
-    BT601: Colorspace.ITU601, 7: Colorspace.SMPTE240M, BT2020: Colorspace.BT2020,
-    10: Colorspace.BT2020,
+
+# The share of red and of blue in luma, per matrix (H.273, table 4).
+LUMA = {
+    BT709: (0.2126, 0.0722), 4: (0.30, 0.11), BT601_PAL: (0.299, 0.114), BT601: (0.299, 0.114),
+    7: (0.212, 0.087), BT2020: (0.2627, 0.0593), 10: (0.2627, 0.0593),
 }  # fmt: skip
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -219,7 +221,8 @@ class _Video(Source):
                 f"{self.uri} is an MP4 without its index (moov): an unfinished recording or an "
                 "incomplete copy; copy it again, or repair it with a tool such as untrunc"
             )
-        reason = "" if isinstance(error, av.error.InvalidDataError) else f" ({error})"
+        told = getattr(error, "strerror", None) or type(error).__name__
+        reason = "" if isinstance(error, av.error.InvalidDataError) else f" ({told})"
         return f"{self.uri} is not a video or picture that can be read{reason}"
 
     def _describe(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
@@ -233,6 +236,7 @@ class _Video(Source):
         if not self.frames_estimate and self.duration_seconds and self.rate:
             self.frames_estimate = max(1, round(self.duration_seconds * self.rate))
         self.has_audio = bool(container.streams.audio)
+        self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._promised_seconds = _promised_seconds(container, stream)
 
     def _decoded(
@@ -249,7 +253,7 @@ class _Video(Source):
             except StopIteration:
                 break
             except (av.error.FFmpegError, OSError) as error:
-                broken_off = str(error).split(":")[0]
+                broken_off = getattr(error, "strerror", None) or str(error)
                 packet = None  # no more can be read: let the decoder give what it still holds
             try:
                 pictures = stream.codec_context.decode(packet)
@@ -306,7 +310,7 @@ class _Video(Source):
 
     def _converted(self, pictures: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[Frame]:
         """Upright full-range RGB, all of the first picture's size."""
-        convert = VideoReformatter()
+        to_rgb = _ToRgb()
         coded_size = None
         resized = 0
         for pts, picture in pictures:
@@ -314,18 +318,7 @@ class _Video(Source):
                 coded_size = picture.height, picture.width
                 self._look_at(picture)
             resized += coded_size != (picture.height, picture.width)
-            matrix = matrix_of(picture)
-            rgb = convert.reformat(
-                picture,
-                width=coded_size[1],
-                height=coded_size[0],
-                format="rgb24",
-                src_colorspace=_MATRICES.get(matrix),
-                dst_colorspace=_MATRICES.get(matrix),
-                dst_color_range=ColorRange.JPEG,
-                threads=1,  # 0.2 ms for 960x540: not worth waking anyone
-            ).to_ndarray()
-            yield Frame(turned(rgb, self._upright), pts, self.time_base)
+            yield Frame(turned(to_rgb(picture, coded_size), self._upright), pts, self.time_base)
         if resized:
             self.notes.append(
                 f"{resized} frames were of another size and were rescaled to the first frame's"
@@ -337,8 +330,8 @@ class _Video(Source):
         turned_over = self._upright in ("transpose", "left", "right", "anti-transpose")
         height, width = picture.height, picture.width
         self.size = (width, height) if turned_over else (height, width)
-        aspect = getattr(picture, "sample_aspect_ratio", None) or Fraction(1)
-        self.pixel_aspect = 1 / aspect if turned_over else aspect
+        if turned_over:
+            self.pixel_aspect = 1 / self.pixel_aspect
         self.colour = Colour(
             matrix=matrix_of(picture),
             primaries=int(picture.color_primaries or UNSPECIFIED),
@@ -377,10 +370,75 @@ def _promised_seconds(
 def matrix_of(picture: av.VideoFrame) -> int:
     """The H.273 code of the matrix that turns this picture into RGB, by tag or by convention."""
     tagged = int(picture.colorspace)
-    if tagged in _MATRICES:
+    if tagged in LUMA:
         return tagged
     hd = picture.height > HD_ROWS or picture.width >= HD_COLUMNS
     return BT709 if hd else BT601
+
+
+class _ToRgb:
+    """Decoded pictures as RGB.
+
+    FFmpeg's own conversion to RGB cuts fractions off, which darkens a picture by one code on the
+    way in and again at every later pass; this one rounds, and takes 0.8 ms for 960x540.
+    """
+
+    def __init__(self) -> None:
+        self._reformat = VideoReformatter().reformat
+        self._yuv = np.zeros((0, 0, 3), np.uint8)
+
+    def __call__(self, picture: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        """(H, W, 3) uint8 of `size`."""
+        height, width = size
+        full = picture.color_range == FULL or picture.format.name.startswith("yuvj")
+        if picture.format.is_rgb or picture.format.name.startswith("pal"):
+            same = self._reformat(picture, width, height, "rgb24", threads=1)
+            return same.to_ndarray()
+        if (picture.height, picture.width) != size or picture.format.name not in _PLAIN:
+            kept = ColorRange.JPEG if full else ColorRange.MPEG
+            form = picture.format
+            chroma = form.chroma_width(64), form.chroma_height(64)
+            plain = {(32, 32): "yuv420p", (32, 64): "yuv422p"}.get(chroma, "yuv444p")
+            picture = self._reformat(
+                picture, width, height, plain,
+                src_color_range=kept, dst_color_range=kept, threads=1,
+            )  # fmt: skip
+        if self._yuv.shape[:2] != size:
+            self._yuv = np.empty((*size, 3), np.uint8)
+        planes = [_plane(plane) for plane in picture.planes[:3]]
+        chroma = [
+            plane if plane.shape == size
+            else cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+            for plane in planes[1:]
+        ]  # fmt: skip
+        cv2.merge([planes[0], *chroma], dst=self._yuv)
+        return cv2.transform(self._yuv, _rgb_matrix(matrix_of(picture), full))
+
+
+_PLAIN = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
+
+
+def _plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
+    """(h, w) uint8 over the decoder's own memory: valid as long as the picture is."""
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width]
+
+
+@cache
+def _rgb_matrix(matrix: int, full: bool) -> np.ndarray:
+    """(3, 4) from Y, Cb, Cr codes to full-range RGB codes (ITU-T H.273, 8.3)."""
+    red, blue = LUMA[matrix]
+    green = 1 - red - blue
+    to_rgb = np.array(
+        [
+            [1, 0, 2 * (1 - red)],
+            [1, -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
+            [1, 2 * (1 - blue), 0],
+        ]
+    )
+    zero = np.array([0, 128, 128] if full else [16, 128, 128])
+    to_rgb *= np.array([1, 1, 1] if full else [255 / 219, 255 / 224, 255 / 224])
+    return np.column_stack([to_rgb, -to_rgb @ zero]).astype(np.float32)
 
 
 def _orientation(picture: av.VideoFrame) -> tuple[str, bool]:

@@ -32,14 +32,12 @@ import numpy as np
 from matting.frames import Frame, Mattes
 from stream.compose import codes
 from stream.decode import (
-    BT601,
     BT601_PAL,
     BT709,
     BT2020,
     FULL,
-    HD_COLUMNS,
-    HD_ROWS,
     LIMITED,
+    LUMA,
     UNSPECIFIED,
     Source,
     open_container,
@@ -53,7 +51,7 @@ from stream.decode import (
 # FFV1: every reader gets one gray plane with the codes 0..255 that went in, each slice carries a
 # checksum, and as every frame stands alone one encoder serves all people and a blank costs nothing.
 ALPHA_CODEC = "ffv1"
-ALPHA_OPTIONS = {"level": "3", "coder": "0", "context": "0", "slices": "16", "slicecrc": "1"}
+ALPHA_OPTIONS = {"level": "3", "coder": "0", "context": "0", "slices": "4", "slicecrc": "1"}
 
 # H.264 yuv420p, 960x540, one thread: ultrafast 4.0 ms and 28 kB, superfast 6.4 ms and 19 kB,
 # veryfast 10 ms and 13 kB per frame (same machine and day).  No B-frames: decode order is time
@@ -63,10 +61,6 @@ KEYFRAME_SECONDS = 2
 
 PART_SECONDS = 2.0  # someone away for longer gets a new working file; open files stay few
 MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # what players expect in an MP4
-
-# Luma weights of red and blue per matrix (ITU-T H.273, table 4).
-_LUMA = {BT709: (0.2126, 0.0722), BT601: (0.299, 0.114), BT601_PAL: (0.299, 0.114),
-         BT2020: (0.2627, 0.0593)}  # fmt: skip
 
 RESULTS = ("alpha.mkv", "composite.mp4", "people.json")
 
@@ -155,10 +149,13 @@ class Deliverables:
             )
         self._files.write(frame, mattes, composite)
 
-    def finish(self) -> Report:
-        """Make the results whole and put them in place.  A second call changes nothing."""
+    def finish(self, complete: bool = True) -> Report:
+        """Make the results whole and put them in place.  A second call changes nothing.
+
+        `complete=False` says that the source had more: a run that was asked to stop.
+        """
         if self._report is None:
-            self._report = self._files.finish(complete=True)
+            self._report = self._files.finish(complete)
         return self._report
 
 
@@ -207,7 +204,7 @@ class _VideoFiles:
     def finish(self, complete: bool) -> Report:
         """Both tracks and register, each on its own: one that fails does not take the others."""
         steps: list[tuple[str, Callable[[Path], None]]] = [
-            ("composite.mp4", self._finish_composite),
+            ("composite.mp4", lambda path: self._finish_composite(path, complete)),
             ("alpha.mkv", self._finish_alpha),
             ("people.json", lambda path: self._finish_register(path, complete)),
         ]
@@ -233,8 +230,8 @@ class _VideoFiles:
                 self._out.rmdir()  # an empty folder says nothing
         return Report(done, len(self._register.pts), self._register.people, complete, self.notes)
 
-    def _finish_composite(self, path: Path) -> None:
-        self._composite.remux(path, self._register.pts, self.notes)
+    def _finish_composite(self, path: Path, complete: bool) -> None:
+        self._composite.remux(path, self._register.pts, complete, self.notes)
 
     def _finish_alpha(self, path: Path) -> None:
         self._alphas.remux(path, self._register.pts)
@@ -350,7 +347,6 @@ def _as_alpha(codec: Any, source: Source) -> None:
     codec.gop_size = 1
     codec.thread_count = 1
     codec.color_range = FULL  # alpha is coverage: 0..255 mean 0..1, whatever the video's range is
-    codec.sample_aspect_ratio = source.pixel_aspect
     codec.options = ALPHA_OPTIONS
 
 
@@ -362,10 +358,9 @@ class _Composite:
         height, width = source.size
         self._padded = height + height % 2, width + width % 2  # 4:2:0 has no odd sizes
         matrix = source.colour.matrix
-        if matrix not in _LUMA:
-            matrix = BT709 if height > HD_ROWS or width >= HD_COLUMNS else BT601
-        self._to_yuv = _yuv_matrix(*_LUMA[matrix])
-        usual = {BT709: (1, 1), BT601: (6, 6), BT601_PAL: (5, 6), BT2020: (9, 14)}[matrix]
+        self._planes = np.empty((self._padded[0] * 3 // 2, self._padded[1]), np.uint8)
+        self._to_yuv = _yuv_matrix(*LUMA[matrix])
+        usual = {BT709: (1, 1), BT601_PAL: (5, 6), BT2020: (9, 14)}.get(matrix, (6, 6))
         primaries, transfer = source.colour.primaries, source.colour.transfer
         self._tags = {
             "colorspace": matrix,
@@ -395,15 +390,19 @@ class _Composite:
         self._mux(self._stream.encode(picture))
 
     def _yuv(self, rgb: np.ndarray) -> np.ndarray:
-        """(3 H / 2, W) planes of Y, U, V.  0.7 ms for 960x540, half of what swscale takes."""
+        """(3 H / 2, W) planes of Y, U, V; rounded, where FFmpeg's own conversion cuts off."""
         height, width = self._padded
         if rgb.shape[:2] != self._padded:
             below, right = height - rgb.shape[0], width - rgb.shape[1]
             rgb = cv2.copyMakeBorder(rgb, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        luma, *chroma = cv2.split(cv2.transform(rgb, self._to_yuv))
-        half = width // 2, height // 2
-        small = [cv2.resize(plane, half, interpolation=cv2.INTER_AREA).ravel() for plane in chroma]
-        return np.concatenate([luma.ravel(), *small]).reshape(height * 3 // 2, width)
+        half = cv2.resize(rgb, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        chroma = self._planes[height:].reshape(2, *half.shape[:2])
+        # Only 3 x 3 products are vectorised: cheaper to throw two thirds of them away.
+        cv2.extractChannel(cv2.transform(rgb, self._to_yuv), 0, dst=self._planes[:height])
+        half = cv2.transform(half, self._to_yuv)
+        cv2.extractChannel(half, 1, dst=chroma[0])
+        cv2.extractChannel(half, 2, dst=chroma[1])
+        return self._planes
 
     def _mux(self, packets: list[av.Packet]) -> None:
         try:
@@ -424,8 +423,11 @@ class _Composite:
         """The picture lies at the top left of a frame that is padded to even sizes."""
         return {"size": list(self._padded), "picture": list(self._source.size)}
 
-    def remux(self, path: Path, pts: array, notes: list[str]) -> None:
-        """An MP4 with the exact times and the source's sound, its packets untouched if MP4 may."""
+    def remux(self, path: Path, pts: array, complete: bool, notes: list[str]) -> None:
+        """An MP4 with the exact times and the source's sound, its packets untouched if MP4 may.
+
+        The sound of a run that ended early ends with its picture.
+        """
         time_base = self._source.time_base
         shift = min(0, pts[0])  # an MP4 cannot start before zero: sound and picture move together
         options = {"movflags": "faststart", "movie_timescale": str(_timescale(time_base))}
@@ -447,7 +449,7 @@ class _Composite:
                 sound.until(float((when - shift) * time_base))
                 out.mux(packet)
             sound.until(float((pts[-1] + step - shift) * time_base))
-            if not self._broken:
+            if complete:
                 sound.rest()
 
 
@@ -494,11 +496,11 @@ class _Sound:
                 notes.append("a sound track of unknown kind is left out of the composite")
                 continue
             else:
-                target = out.add_stream("aac", rate=stream.codec_context.sample_rate)
-                target.codec_context.layout = stream.codec_context.layout
-                self._resamplers[stream.index] = av.AudioResampler(
-                    "fltp", stream.codec_context.layout, stream.codec_context.sample_rate, 1024
-                )
+                rate = min(stream.codec_context.sample_rate, 96000)
+                layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
+                target = out.add_stream("aac", rate=rate)
+                target.codec_context.layout = layout
+                self._resamplers[stream.index] = av.AudioResampler("fltp", layout, rate, 1024)
                 notes.append(f"the sound is {name}, which MP4 does not carry; converted to AAC")
             self._targets[stream.index] = target
         self._packets = self._ready(container)
@@ -552,8 +554,8 @@ class _Sound:
 
 
 def _crash_safe(path: Path) -> av.container.OutputContainer:
-    """A Matroska file that is readable up to its last frame while it is being written."""
-    options = {"live": "1", "flush_packets": "1"}
+    """A Matroska file that can be read while it is written, up to the last fifth of a second."""
+    options = {"live": "1", "flush_packets": "1", "cluster_time_limit": "200"}
     return av.open(f"file:{path}", "w", format="matroska", options=options)
 
 
@@ -689,6 +691,7 @@ def _head(
         "about": dict(about),
     }
     if source.kind == "video":
+        head["pixel_aspect"] = str(source.pixel_aspect)  # width of a pixel over its height
         head["time_base"] = str(source.time_base)
         head["rate"] = str(source.rate) if source.rate else None
     return head

@@ -29,6 +29,17 @@ COLOURS = {
 }
 
 
+
+def _nearest_colours() -> np.ndarray:
+    """For RGB in 4 bits each: 0 where the wall is nearest, else the number of the colour from 1."""
+    levels = np.stack(np.meshgrid(*[np.arange(16) * 16 + 8] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
+    distance = ((levels - np.array([WALL, *COLOURS.values()])) ** 2).sum(axis=-1)
+    return distance.argmin(axis=1).astype(np.uint8)
+
+
+_NEAREST = _nearest_colours()
+
+
 @dataclass(frozen=True)
 class Square:
     """A person: a square that drifts from where it starts, in view from `first` to `last`."""
@@ -96,6 +107,8 @@ def write_clip(
     audio_start_seconds: float = 0.0,
     options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
+    movflags: str | None = None,
+    pixel_aspect: Fraction = Fraction(1),
 ) -> Path:
     """Write a clip of squares and return its path; its container is that of the name.
 
@@ -112,12 +125,13 @@ def write_clip(
         times = [round(i / rate / time_base) for i in range(frames)]
     matrix = 6 if matrix is None else matrix
     tag = matrix if tag is None else tag
-    with av.open(f"file:{path}", "w") as out:
+    with av.open(f"file:{path}", "w", options={"movflags": movflags} if movflags else {}) as out:
         out.metadata.update(metadata or {})
         stream = out.add_stream(codec, rate=rate)
         context = stream.codec_context
         context.height, context.width = size
         context.pix_fmt = pix_fmt
+        context.sample_aspect_ratio = pixel_aspect
         context.thread_count = 1
         stream.time_base = context.time_base = time_base
         if codec == "libx264":
@@ -132,15 +146,9 @@ def write_clip(
         sound = out.add_stream(audio, rate=48000) if audio else None
         packets = []
         for index, when in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(index, squares, size), format="rgb24")
-            frame = frame.reformat(
-                format=pix_fmt,
-                dst_colorspace={1: 1, 6: 5, 9: 9}[matrix],
-                dst_color_range=2 if full_range else 1,
-            )
+            frame = _coded(picture(index, squares, size), pix_fmt, matrix, full_range)
             frame.pts, frame.time_base = when, time_base
-            if tag == 2:
-                frame.colorspace = 2
+            frame.colorspace, frame.color_range = tag, 2 if full_range else 1
             packets += stream.encode(frame)
         packets += stream.encode(None)
         if sound:
@@ -149,6 +157,23 @@ def write_clip(
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             out.mux(packet)
     return path
+
+
+def _coded(rgb: np.ndarray, pix_fmt: str, matrix: int, full_range: bool) -> av.VideoFrame:
+    """The picture in a codec's pixel format, by the formulas of ITU-T H.273 in double precision."""
+    if av.VideoFormat(pix_fmt).is_rgb:
+        return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
+    red, blue = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
+    luma = rgb @ [red, 1 - red - blue, blue]
+    chroma = [(rgb[..., c] - luma) / (2 - 2 * w) for c, w in ((2, blue), (0, red))]
+    scale, dark, swing = (1, 0, 1) if full_range else (219 / 255, 16, 224 / 255)
+    planes = [luma * scale + dark, *(plane * swing + 128 for plane in chroma)]
+    planes = [np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in planes]
+    if pix_fmt == "gray":
+        return av.VideoFrame.from_ndarray(planes[0], format="gray")
+    frame = av.VideoFrame.from_ndarray(np.stack(planes), format="yuv444p")
+    kept = 2 if full_range else 1  # only the subsampling and the depth change here
+    return frame.reformat(format=pix_fmt, src_color_range=kept, dst_color_range=kept)
 
 
 def write_sound(path: Path | str, codec: str = "aac", seconds: float = 0.5) -> Path:
@@ -209,9 +234,8 @@ class SquaresEngine:
             raise RuntimeError("the engine has failed, as it was told to")
         self.steps += 1
         height, width = rgb.shape[:2]
-        candidates = np.array([WALL, *COLOURS.values()], np.float32)
-        distance = ((rgb[None].astype(np.float32) - candidates[:, None, None]) ** 2).sum(axis=-1)
-        nearest = distance.argmin(axis=0)
+        red, green, blue = (rgb[:, :, channel].astype(np.uint16) >> 4 for channel in range(3))
+        nearest = _NEAREST[red << 8 | green << 4 | blue]
         small = max(1, round(width / 8)), max(1, round(height / 8))
         people = []
         for number in range(len(COLOURS)):
@@ -225,7 +249,8 @@ class SquaresEngine:
             people.append((alpha, coarse, 0.99 - 0.01 * number, box, code))
         if not people:
             return no_one((height, width), small[::-1], len(COLOURS)), state + 1
-        alpha, coarse, score, box, code = (np.array(part, np.float32) for part in zip(*people, strict=True))
+        fields = (np.array(field, np.float32) for field in zip(*people, strict=True))
+        alpha, coarse, score, box, code = fields
         return Mattes(alpha, coarse, score, box, code, np.full(len(people), -1)), state + 1
 
     def close(self) -> None:

@@ -1,0 +1,108 @@
+"""The stages between decode and encode, run on lists."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from stream.stages import compose, follow, matte, matte_each
+from tests.fakes import ColourTracker, Square, SquaresEngine, named, picture, video
+
+
+def test_every_frame_comes_out_with_its_people():
+    frames = video()
+
+    matted = list(matte(frames, SquaresEngine()))
+
+    assert [frame for frame, _ in matted] == frames
+    assert all(len(mattes) == 2 for _, mattes in matted)
+    np.testing.assert_array_equal(matted[3][1].box[0], [14, 16, 38, 40])  # red, after 3 steps of 2
+
+
+def test_the_memory_of_one_video_does_not_leak_into_the_next():
+    engine = SquaresEngine(fail_at=6)
+
+    assert len(list(matte(video(pts=range(6)), engine))) == 6
+    assert len(list(matte(video(pts=range(6)), engine))) == 6  # the state began anew
+
+
+def test_an_engine_failure_comes_after_the_frames_before_it():
+    matted = matte(video(), SquaresEngine(fail_at=2))
+
+    assert len([next(matted), next(matted)]) == 2
+    with pytest.raises(RuntimeError, match="as it was told"):
+        next(matted)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3, 50])
+def test_someone_confirmed_late_has_their_id_from_the_first_frame_on(delay):
+    followed = list(follow(matte(video(), SquaresEngine()), ColourTracker(delay_frames=delay)))
+
+    assert [frame.pts for frame, _ in followed] == list(range(10))
+    if delay < 10:
+        assert all(mattes.ids.tolist() == [1, 2] for _, mattes in followed)
+    else:  # never confirmed: nobody is shown, but the frames are all there
+        assert all(len(mattes) == 0 for _, mattes in followed)
+
+
+def test_a_visitor_of_one_frame_burns_no_id_and_leaves_no_trace():
+    squares = [Square("red", first=4, last=4), Square("green", at=(48, 100), step=(0, -2))]
+
+    followed = follow(matte(video(squares=squares), SquaresEngine()), ColourTracker(delay_frames=2))
+
+    assert [mattes.ids.tolist() for _, mattes in followed] == [[1]] * 10
+
+
+def test_people_come_in_the_order_of_their_ids():
+    squares = [Square("red", first=5), Square("blue", at=(48, 100), step=(0, 0))]
+
+    followed = list(follow(matte(video(squares=squares), SquaresEngine()), ColourTracker()))
+
+    first, last = followed[0][1], followed[-1][1]
+    assert first.ids.tolist() == [1]  # blue was there first
+    assert last.ids.tolist() == [1, 2]
+    assert last.box[0][0] == 100  # although the engine is surer of red
+
+
+def test_only_the_frames_that_wait_are_held():
+    seen = []
+
+    def noting():
+        for frame in video(pts=range(30)):
+            seen.append(frame.pts)
+            yield frame
+
+    followed = follow(matte(noting(), SquaresEngine()), ColourTracker(delay_frames=3))
+    next(followed)
+
+    assert len(seen) == 4
+
+
+def test_photographs_are_numbered_from_the_left_each_on_its_own():
+    crossing = [Square("red", step=(0, 8)), Square("green", at=(48, 100), step=(0, -8))]
+    frames = video(pts=range(9), squares=crossing)
+
+    matted = list(matte_each(frames, SquaresEngine()))
+
+    assert all(mattes.ids.tolist() == [1, 2] for _, mattes in matted)
+    assert matted[0][1].code[0].argmax() == 0  # red is on the left
+    assert matted[-1][1].code[0].argmax() == 1  # then green is
+
+
+def test_the_composer_is_closed_when_the_stage_ends_early():
+    class Inverter:
+        closed = False
+
+        def compose(self, frame, mattes):
+            return 255 - frame.rgb
+
+        def close(self):
+            self.closed = True
+
+    inverter = Inverter()
+    with closing(compose(matte(video(), SquaresEngine()), inverter)) as pictures:
+        frame, mattes, result = next(pictures)
+
+    np.testing.assert_array_equal(result, 255 - picture())
+    assert len(named(mattes)) == 2
+    assert inverter.closed
