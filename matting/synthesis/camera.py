@@ -49,10 +49,11 @@ def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rgb = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.4:
-        noise = np.zeros((height // 2, width, 3), np.int16)
+        noise = np.zeros((height // 2 + 1, width, 3), np.int16)
+        cv2.setRNGSeed(int(rng.integers(2**31)))  # OpenCV's generator is its own, and global
         cv2.randn(noise, 0, rng.uniform(1, 9))  # made for half the rows, used twice: half the cost
         noise = np.concatenate([noise, noise[::-1, ::-1]])[:height]
-        rgb = np.clip(rgb[: len(noise)] + noise, 0, 255).astype(np.uint8)
+        rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.06:
         rgb = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
     if rng.random() < 0.4:

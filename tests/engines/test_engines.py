@@ -1,0 +1,165 @@
+"""Every backend keeps the engine's promises, and all of them give the same mattes."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import engines
+from engines import BACKENDS, EngineError, available, load_engine
+from engines.exported import ExportedEngine
+from matting.frames import UNTRACKED
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "weights"
+HERE = [name for name in ("openvino", "onnxruntime", "torch") if find_spec(name)]
+
+
+def demo_frame(at: int = 0) -> np.ndarray:
+    import av
+
+    with av.open(str(ROOT / "demo/bedroom.mp4")) as clip:
+        for i, frame in enumerate(clip.decode(video=0)):
+            if i == at:
+                return frame.to_ndarray(format="rgb24")
+    raise AssertionError("the demo clip is shorter than expected")
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    made = {name: load_engine([name], WEIGHTS, threads=1) for name in HERE}
+    yield made
+    for engine in made.values():
+        engine.close()
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_two_children_are_two_people(loaded, name):
+    rgb = demo_frame(190)
+    mattes, _ = loaded[name].step(rgb, loaded[name].start())
+    sure = mattes.pick(np.flatnonzero(mattes.score > 0.6))
+
+    assert len(sure) == 2
+    assert sure.alpha.shape == (2, 540, 960) and sure.alpha.dtype == np.float32
+    assert (mattes.ids == UNTRACKED).all()
+    assert list(mattes.score) == sorted(mattes.score, reverse=True)
+    assert mattes.alpha.sum(0).max() <= 1 + 1e-5
+    middle = [(a > 0.5).nonzero()[1].mean() for a in sure.alpha]
+    assert abs(middle[0] - middle[1]) > 150  # one on the left, one in the middle
+
+
+@pytest.mark.parametrize("name", [n for n in HERE if n != "torch"])
+@pytest.mark.parametrize("size", [(540, 960), (367, 241)])
+def test_every_backend_gives_the_mattes_torch_gives(loaded, name, size):
+    if "torch" not in loaded:
+        pytest.skip("torch is not installed")
+    rgb = cv2.resize(demo_frame(190), size[::-1])
+    ours, theirs = (loaded[n].step(rgb, None)[0] for n in (name, "torch"))
+
+    assert len(ours) == len(theirs)
+    assert np.abs(ours.score - theirs.score).max(initial=0) < 1e-3
+    # float32 in another order of summation; a slope of 40 per unit colour multiplies it
+    assert np.abs(ours.alpha - theirs.alpha).max(initial=0) < 1e-2
+    assert np.abs(ours.code - theirs.code).max(initial=0) < 1e-2
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_what_a_step_returned_is_not_changed_by_the_next(loaded, name):
+    engine = loaded[name]
+    first, state = engine.step(demo_frame(190), engine.start())
+    kept = [np.copy(x) for x in (first.alpha, first.code, first.coarse, first.score)]
+
+    engine.step(np.zeros((540, 960, 3), np.uint8), state)
+
+    for before, now in zip(kept, (first.alpha, first.code, first.coarse, first.score), strict=True):
+        assert np.array_equal(before, now)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_an_empty_room_has_no_one_in_it(loaded, name):
+    gray = np.full((288, 512, 3), 120, np.uint8)
+    mattes, _ = loaded[name].step(gray, None)
+    assert (mattes.score < 0.6).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4), np.uint8), np.zeros((8, 8, 4), np.uint8),
+              np.zeros((8, 8, 3), np.float32)],
+)  # fmt: skip
+@pytest.mark.parametrize("name", HERE)
+def test_a_picture_of_another_kind_is_refused_with_what_was_found(loaded, name, wrong):
+    with pytest.raises(ValueError, match="uint8 RGB, got"):
+        loaded[name].step(wrong, None)
+
+
+def test_the_backend_asked_for_is_the_backend_used():
+    engine = load_engine([HERE[-1]], WEIGHTS, threads=1)
+    assert engine.name == HERE[-1]
+
+
+def test_falling_back_follows_the_list_and_says_why(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        engines, "_probe", lambda name: (name != HERE[0], f"{name} has no fuel")
+    )
+
+    engine = load_engine(HERE[:2], WEIGHTS, threads=1, log=told.append)
+
+    assert engine.name == HERE[1]
+    assert told == [f"running on {HERE[1]}, because {HERE[0]}: {HERE[0]} has no fuel"]
+
+
+def test_when_nothing_can_run_every_reason_is_given(monkeypatch):
+    monkeypatch.setattr(engines, "_probe", lambda name: (False, f"{name} has no fuel"))
+    with pytest.raises(EngineError, match="openvino has no fuel.*torch has no fuel"):
+        load_engine(["openvino", "torch"], WEIGHTS)
+
+
+def test_an_engine_no_one_knows_is_an_error_that_lists_those_there_are():
+    with pytest.raises(EngineError, match="no engine 'tensorrt9'; there are openvino"):
+        load_engine(["tensorrt9"], WEIGHTS)
+
+
+def test_missing_and_damaged_weights_say_so(tmp_path):
+    with pytest.raises(EngineError, match="matting.network.export"):
+        load_engine(HERE[:1], tmp_path)
+    (tmp_path / "live.onnx").write_bytes(b"not a network")
+    with pytest.raises(EngineError, match="live.onnx"):
+        load_engine(HERE[:1], tmp_path)
+
+
+def test_every_backend_says_whether_it_can_run_here_and_if_not_why():
+    told = {a.name: a for a in available()}
+    assert tuple(told) == BACKENDS
+    assert all(told[name].ok for name in HERE)
+    assert all(a.reason for a in told.values())
+
+
+def test_numbers_that_are_not_finite_never_become_a_matte(loaded):
+    class Broken(ExportedEngine):
+        name = "broken"
+
+        def _compile(self, size):
+            return None
+
+        def _run(self, network, image):
+            answer = inner._run(inner._ready[288, 512], image)
+            return answer._replace(score=answer.score * np.nan)
+
+    inner = loaded[HERE[0]]
+    inner.step(demo_frame(0), None)
+    with pytest.raises(EngineError, match="not finite"):
+        Broken(0.3).step(demo_frame(0), None)
+
+
+def test_the_shipped_export_belongs_to_the_shipped_weights():
+    onnx = pytest.importorskip("onnx")
+    import hashlib
+
+    facts = {p.key: p.value for p in onnx.load(WEIGHTS / "live.onnx").metadata_props}
+    digest = hashlib.sha256((WEIGHTS / "live.safetensors").read_bytes()).hexdigest()
+    assert facts["weights_sha256"] == digest
+    size = sum(f.stat().st_size for f in WEIGHTS.glob("live.*"))
+    assert size < 20e6

@@ -1,0 +1,157 @@
+"""The network takes any picture, and what is done outside torch is what torch would have done."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engines.people import Answer, choose, people, working_size  # noqa: E402
+from matting.network import detail, live  # noqa: E402
+from matting.network.export import fold_norms  # noqa: E402
+
+SMALL = live.Sizes(codes=6, width=32, heads=4, layers=2, hidden=64, context=16, embedding=8,
+                   united=32, trimap=16, fine=8)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    made = live.LiveNetwork(SMALL)
+    with torch.no_grad():  # norms that have seen something, so that folding them is a test
+        for _ in range(3):
+            made(torch.rand(2, 3, 64, 96) * 2 - 1)
+    return made.eval()
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160), (128, 32)])
+def test_every_output_has_the_shape_it_is_documented_to_have(network, size):
+    out = network(torch.zeros(2, 3, *size))
+    h8, w8, n = size[0] // 8, size[1] // 8, SMALL.codes
+
+    assert out.existence[-1].shape == (2, n, 2)
+    assert out.location[-1].shape == (2, n, h8, w8)
+    assert out.attention.shape == (2, n + 1, h8, w8)
+    assert out.trimap.shape == (2, n, 3, h8, w8)
+    assert out.kernels.shape == (2, n, 4, SMALL.fine + 1)
+    assert out.fine.shape == (2, SMALL.fine, size[0] // 2, size[1] // 2)
+    assert out.codes.shape == (2, n, SMALL.width)
+
+
+def test_shares_of_a_pixel_add_up_to_one(network):
+    share = network(torch.rand(1, 3, 64, 96) * 2 - 1).attention.exp().sum(1)
+    assert torch.allclose(share, torch.ones_like(share), atol=1e-5)
+
+
+def test_a_picture_in_a_batch_gives_what_it_gives_alone(network):
+    pictures = torch.rand(3, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        together, alone = network(pictures), network(pictures[1:2])
+    assert torch.allclose(together.fine[1], alone.fine[0], atol=1e-4)
+    assert torch.allclose(together.trimap[1], alone.trimap[0], atol=1e-3)
+
+
+def test_a_seed_stands_where_the_heat_is_highest(network):
+    with torch.no_grad():
+        out = network(torch.rand(1, 3, 64, 96) * 2 - 1)
+    heat = out.heat[0, 0]
+    row, column = divmod(int(heat.argmax()), heat.shape[1])
+    x, y = out.seeds[0, 0].tolist()
+    assert (x, y) == pytest.approx(
+        ((column + 0.5) / heat.shape[1], (row + 0.5) / heat.shape[0]), abs=1e-6
+    )
+
+
+def test_weights_come_back_with_their_sizes(network, tmp_path):
+    live.save(network, tmp_path / "w.safetensors", note="made for a test")
+    back, facts = live.load(tmp_path / "w.safetensors")
+
+    assert back.sizes == SMALL and facts["note"] == "made for a test"
+    picture = torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        assert torch.allclose(back(picture).fine, network(picture).fine, atol=0.05)  # float16
+
+
+def test_a_file_of_something_else_is_refused_by_name(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"network": "other"})
+    with pytest.raises(ValueError, match="'other', expected 'e2e_him_live'"):
+        live.load(tmp_path / "x.safetensors")
+
+
+def test_folding_norms_changes_nothing(network, tmp_path):
+    live.save(network, tmp_path / "w.safetensors")
+    (plain, _), (folded, _) = (live.load(tmp_path / "w.safetensors") for _ in range(2))
+    fold_norms(folded)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    picture = torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        assert torch.allclose(plain(picture).fine, folded(picture).fine, atol=1e-4)
+
+
+def test_a_colour_slope_separates_two_colours_within_one_cell():
+    """One cell of the grid, hair on sky: only the frame's own pixels can tell them apart."""
+    heads = torch.zeros(1, 4, 4, 4)
+    heads[:, 0], heads[:, 3] = 12.0, 0.0  # red is the person, its absence is not
+    unknown = torch.zeros(1, 3, 1, 1)
+    unknown[:, 1] = 30.0
+    frame = -torch.ones(1, 3, 32, 32)
+    frame[:, 0, :, ::2] = 1.0
+
+    alpha = detail.opaque(detail.alpha_logits(detail.coefficients(heads, unknown), frame))
+
+    assert (alpha[0, :, ::2] == 1).all() and (alpha[0, :, 1::2] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(108, 192), (96, 160), (97, 161), (61, 200)])
+def test_mattes_made_without_torch_equal_those_made_with_it(size):
+    """Someone in a corner of the grid: what is computed only around them is what all of it is."""
+    rng = np.random.default_rng(1)
+    location = np.zeros((1, 8, 12), np.float32)
+    location[0, 3:6, 7:10] = 1.0
+    trimap = np.zeros((1, 3, 8, 12), np.float32)
+    trimap[0, 0] = 30.0 * (location[0] == 0)  # surely background elsewhere
+    trimap[0, 1:, 3:6, 7:10] = rng.normal(0, 3, (2, 3, 3))
+    answer = Answer(
+        score=np.float32([0.9]), code=np.zeros((1, 4), np.float32), location=location,
+        trimap=trimap, kernels=rng.normal(0, 2, (1, 4, 9)).astype(np.float32),
+        fine=rng.normal(0, 1, (8, 32, 48)).astype(np.float32),
+    )  # fmt: skip
+    rgb = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+    heads = np.einsum("kf,fhw->khw", answer.kernels[0, :, :-1], answer.fine)
+    heads += answer.kernels[0, :, -1:, None]
+    coefficient = detail.coefficients(*(torch.from_numpy(x[None]) for x in (heads, trimap[0])))
+    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
+    expected = detail.opaque(detail.alpha_logits(coefficient, picture))[0].numpy()
+
+    found = people(answer, rgb, threshold=0.5)
+
+    assert len(found) == 1 and expected.max() > 0.9
+    assert np.abs(found.alpha[0] - expected).max() < 2e-3
+    ys, xs = np.nonzero(expected > 0.5)
+    assert found.box[0] == pytest.approx([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], abs=1)
+
+
+def test_a_person_said_twice_is_one_person_and_two_who_touch_are_two():
+    score = np.float32([0.8, 0.9, 0.7])
+    location = np.zeros((3, 8, 12), np.float32)
+    location[0, 2:6, 2:5] = location[1, 2:6, 2:5] = 0.9
+    location[2, 2:6, 5:8] = 0.9
+    answer = Answer(score, *(np.zeros(0, np.float32) for _ in range(5)))._replace(location=location)
+
+    assert choose(answer, 0.5).tolist() == [1, 2]
+    assert choose(answer, 0.85).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [((540, 960), (288, 512)), ((1080, 1920), (288, 512)), ((480, 640), (320, 448)),
+     ((1920, 1080), (512, 288)), ((1, 1), (384, 384))],
+)  # fmt: skip
+def test_the_network_sees_a_picture_in_its_own_shape(size, seen):
+    assert working_size(size) == seen
+
+
+def test_a_picture_no_one_could_be_seen_in_is_refused():
+    with pytest.raises(ValueError, match="16 times"):
+        working_size((10, 4000))

@@ -1,0 +1,108 @@
+"""What is known of a made picture is exactly true of it."""
+
+import numpy as np
+import pytest
+
+from matting.synthesis.scenes import Actor, Motion, Scene, random_scene, render, sequence
+from matting.synthesis.sources import Cutout, DataError, load
+
+SIZE = (96, 160)
+
+
+def block(colour, height=60, width=40) -> Cutout:
+    rgb = np.broadcast_to(np.uint8(colour), (height, width, 3)).copy()
+    return Cutout(rgb, np.full((height, width), 255, np.uint8), grounded=True)
+
+
+def standing(cutout, x, name, **more) -> Actor:
+    """A block of 60 x 40 pixels, unscaled, its feet at y = 80 of 96."""
+    return Actor(cutout, (x / 96, 80 / 96), 60 / 96, id=name, **more)
+
+
+def test_who_stands_in_front_takes_the_pixels_of_who_stands_behind():
+    back, front = standing(block((200, 0, 0)), 60, 1), standing(block((0, 200, 0)), 80, 2)
+    scene = Scene(SIZE, np.zeros((*SIZE, 3), np.uint8), [back, front])
+
+    sample = render(scene)
+
+    assert sample.ids == (1, 2)
+    assert (sample.alpha[1] > 127).sum() == pytest.approx(60 * 40, rel=0.05)  # whole
+    assert (sample.alpha[0] > 127).sum() == pytest.approx(60 * 20, rel=0.08)  # half is hidden
+    assert tuple(sample.rgb[50, 45]) == (200, 0, 0)
+    assert tuple(sample.rgb[50, 75]) == (0, 200, 0)
+    assert sample.contrast[1][50, 95] == pytest.approx(200 / 3, abs=1)  # green before black
+    assert sample.contrast[1][50, 70] == pytest.approx(400 / 3, abs=1)  # green before red
+
+
+def test_a_thing_in_front_hides_a_person_and_is_no_person():
+    someone = standing(block((200, 0, 0)), 60, 1)
+    thing = standing(block((9, 9, 9)), 80, 0, person=False)
+
+    sample = render(Scene(SIZE, np.zeros((*SIZE, 3), np.uint8), [someone, thing]))
+
+    assert sample.ids == (1,)
+    assert (sample.alpha[0] > 127).sum() == pytest.approx(60 * 20, rel=0.08)
+    assert sample.everyone[50, 90] == 0
+
+
+def test_alphas_of_any_scene_share_each_pixel_and_agree_with_everyone(drawn_data):
+    sources = load(drawn_data)
+    for seed in range(25):
+        sample = render(random_scene(sources, SIZE, seed))
+        total = sample.alpha.sum(0, dtype=int)
+        assert total.max(initial=0) <= 255 + len(sample.alpha)  # rounding, one each
+        sure = sample.known & (total > 0)
+        assert (np.abs(total - sample.everyone.astype(int))[sure] <= 2 + len(sample.alpha)).all()
+
+
+def test_one_seed_is_one_picture_and_another_seed_another(drawn_data):
+    sources = load(drawn_data)
+    first, again, other = (render(random_scene(sources, SIZE, [5, s])) for s in (1, 1, 2))
+
+    assert np.array_equal(first.rgb, again.rgb) and np.array_equal(first.alpha, again.alpha)
+    assert not np.array_equal(first.rgb, other.rgb)
+
+
+def test_people_of_a_moving_scene_keep_their_ids_and_move_as_told(drawn_data):
+    walker = standing(block((200, 0, 0)), 40, 7, motion=Motion(speed=(0.5, 0.0)))
+    scene = Scene(SIZE, np.zeros((*SIZE, 3), np.uint8), [walker])
+
+    middles = []
+    for t in (0.0, 1.0):
+        sample = render(scene, t)
+        assert sample.ids == (7,)
+        middles.append(np.nonzero(sample.alpha[0] > 127)[1].mean())
+
+    assert middles[1] - middles[0] == pytest.approx(0.5 * 96, abs=1)
+
+    frames = list(sequence(load(drawn_data), SIZE, 3, frames=4, rate=25))
+    assert not np.array_equal(frames[0].rgb, frames[3].rgb)
+    assert set(frames[3].ids) <= set(range(1, 7))
+
+
+def test_hand_drawn_outlines_are_not_called_exact(drawn_data):
+    sources = load(drawn_data)
+    photo = sources.photos[0]
+    scene = Scene(photo.ids.shape, photo.rgb, [], photo.ids)
+
+    sample = render(scene)
+
+    assert len(sample.alpha) == 2
+    edge = (photo.ids[:, 1:] != photo.ids[:, :-1])
+    assert not sample.known[:, 1:][edge].any()
+    assert sample.known.mean() > 0.5
+
+
+def test_people_of_the_validation_set_are_never_trained_on(drawn_data):
+    train, held_out = load(drawn_data), load(drawn_data, held_out=True)
+
+    colours = [{tuple(c.rgb[48, 24]) for c in part.cutouts} for part in (train, held_out)]
+
+    assert len(held_out.cutouts) == 1 and len(train.cutouts) == 20
+    assert not colours[0] & colours[1]
+    assert len(held_out.photos) == 20 and len(train.photos) == 2
+
+
+def test_a_folder_that_is_not_laid_out_as_documented_names_the_first_wrong_path(tmp_path):
+    with pytest.raises(DataError, match="people"):
+        load(tmp_path)

@@ -1,0 +1,120 @@
+"""A run can be killed and goes on to the same bits; worse weights never replace better ones."""
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from matting.network import live  # noqa: E402
+from matting.synthesis.sources import load as load_sources  # noqa: E402
+from matting.training import loop  # noqa: E402
+from matting.training.data import Steps, plan  # noqa: E402
+from matting.training.losses import taught_seeds, truth  # noqa: E402
+from matting.training.matching import match  # noqa: E402
+from matting.training.recipe import Recipe, RecipeError, Stage, load  # noqa: E402
+
+SMALL = live.Sizes(codes=6, width=32, heads=4, layers=2, hidden=64, context=16, embedding=8,
+                   united=32, trimap=16, fine=8)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def recipe(drawn_data, tmp_path) -> Recipe:
+    return Recipe(
+        run=str(tmp_path / "run"), data=str(drawn_data), sizes=SMALL, warmup=2, workers=0,
+        stages=(Stage((64, 96), 4, 2), Stage((96, 128), 2, 2)), validation=2, portrait_every=3,
+        weights=str(tmp_path / "published.safetensors"),
+    )  # fmt: skip
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(recipe, tmp_path):
+    whole = loop.train(recipe, CPU)
+    interrupted = replace(recipe, run=str(tmp_path / "other"))
+    loop.train(interrupted, CPU, until=3)  # stops as a kill after a checkpoint would
+
+    resumed = loop.train(interrupted, CPU)
+
+    assert resumed.step == whole.step == 6
+    for name in ("network", "average"):
+        ours, theirs = getattr(whole, name).state_dict(), getattr(resumed, name).state_dict()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_run_is_not_resumed_under_another_recipe(recipe):
+    loop.train(recipe, CPU, until=1)
+    with pytest.raises(RecipeError, match="another recipe"):
+        loop.train(replace(recipe, rate=1e-3), CPU)
+
+
+def test_better_weights_are_never_overwritten_by_worse(recipe, monkeypatch):
+    loop.train(recipe, CPU)
+    published = loop.publish(recipe, CPU)
+    before = published.read_bytes()
+
+    with pytest.raises(loop.Worse, match="kept"):  # the same weights are not better
+        loop.publish(recipe, CPU)
+    assert published.read_bytes() == before
+
+
+def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
+    sources = load_sources(drawn_data)
+    p, first = Steps(recipe, sources, 0)[4]
+    _, again = Steps(recipe, sources, 3)[1]
+
+    assert p.size == plan(recipe, 4).size == (96, 128)
+    assert plan(recipe, 2).size == (96, 64)  # every third stands upright
+    assert torch.equal(first.rgb, again.rgb) and torch.equal(first.alpha, again.alpha)
+
+
+def test_training_learns_two_pictures_by_heart(recipe, drawn_data):
+    torch.manual_seed(0)
+    run = loop.Run(replace(recipe, stages=(Stage((64, 96), 400, 4),), rate=2e-3), CPU)
+    p, batch = Steps(replace(recipe, photos=0.0, seed=11), load_sources(drawn_data), 0)[1]
+    losses = [run.train_step(replace(p, step=20), batch)["loss"] for _ in range(25)]
+
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_centres_lie_on_people_and_taught_seeds_within_a_cell_of_them(recipe, drawn_data):
+    _, batch = Steps(recipe, load_sources(drawn_data), 0)[1]
+    true = truth(batch)
+    small = torch.nn.functional.avg_pool2d(batch.alpha.float() / 255, 16 * batch.scale)
+    for b, count in enumerate(batch.people.tolist()):
+        for p in range(count):
+            assert small[b, p].flatten()[true.cells[b, p]] > 0
+            assert true.heat[b, 0].flatten()[true.cells[b, p]] == 1
+
+    given = taught_seeds(batch, true, 1.0, torch.Generator().manual_seed(1))
+    assert ((given == 2).sum((1, 2, 3)) <= batch.people).all()
+    assert (given.sum() > 0) == bool(batch.people.sum())
+    assert taught_seeds(batch, true, 0.0, torch.Generator().manual_seed(1)).sum() == 0
+
+
+def test_each_person_is_given_the_code_that_shows_them():
+    """Three codes, two people: the one in the way of neither is left without a person."""
+    alpha = torch.zeros(1, 2, 8, 12)
+    alpha[0, 0, 2:6, 1:4], alpha[0, 1, 2:6, 8:11] = 1, 1
+    location = torch.full((1, 3, 8, 12), -6.0)
+    location[0, 2, 2:6, 1:4], location[0, 0, 2:6, 8:11] = 6.0, 6.0
+    centres = torch.tensor([[[0.2, 0.5], [0.8, 0.5]]])
+    seeds = torch.tensor([[[0.8, 0.5], [0.5, 0.5], [0.2, 0.5]]])
+
+    pairs = match(torch.zeros(1, 3, 2), location, seeds, alpha, torch.ones(1, 8, 12), centres,
+                  torch.tensor([2]))  # fmt: skip
+
+    assert dict(zip(pairs.n.tolist(), pairs.p.tolist(), strict=True)) == {0: 1, 2: 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("run: r\ndata: d\nstages: []", "expected `stages`"),
+     ("run: r\ndata: d\nbatchs: 3\nstages: [{size: [64, 96], steps: 1}]", "unknown key 'batchs'"),
+     ("run: r\ndata: d\nstages: [{size: [64, 90], steps: 1}]", "multiples of 32"),
+     ("run: r\ndata: d\nrate: 1e-3\nstages: [{size: [64, 96], steps: 1}]", "YAML needs a dot"),
+     ("- 1", "expected keys and values")],
+)  # fmt: skip
+def test_a_recipe_that_cannot_work_says_why(tmp_path, text, told):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=told):
+        load(tmp_path / "r.yaml")
