@@ -36,10 +36,10 @@ from bench.wiring import (
     guarded,
     missed,
     settings_of,
-    tracker_of,
 )
 from matting.frames import Frame, Mattes
 from matting.metrics import IdentityFrame, IdentityScores, identity_scores, match
+from run_stream import new_tracker
 from stream.decode import open_source
 from stream.stages import follow, matte
 
@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
             closing(cast(Generator[Frame, None, None], source.frames())) as frames,
             closing(engine_of(settings, load_engine)) as engine,
         ):
-            followed = follow(matte(frames, engine), tracker_of(settings))
+            followed = follow(matte(frames, engine), new_tracker(settings))
             scores = clip_scores(list(compared(followed, files)))
         figures = {
             "mean IoU": scores.mean_iou,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+from configs.console import Console
 from configs.schema import ConfigError, Settings, load
 from engines.base import Engine, EngineError
-from run_stream import ENGINE, INPUT, USAGE, WEIGHTS
+from run_stream import ENGINE, INPUT, USAGE, ready_engine
 from stream.decode import InputError
-from tracking import Tracker, TrackerSettings
 
 LoadEngine = Callable[..., Engine]  # the signature of engines.load_engine
 MISSED = 1  # exit code: it ran, and a figure missed the bar it was held to
@@ -37,22 +36,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 def engine_of(settings: Settings, load_engine: LoadEngine | None) -> Engine:
-    if load_engine is None:
-        from engines import load_engine as load_any  # imported late: help and errors come first
-
-        load_engine = load_any
-    wanted = settings.engine
-    return load_engine(
-        wanted.backends,
-        Path(wanted.weights) if wanted.weights else WEIGHTS,
-        threads=wanted.threads,
-        score_threshold=wanted.score_threshold,
-        log=lambda text: print(text, file=sys.stderr),
-    )
-
-
-def tracker_of(settings: Settings) -> Tracker:
-    return Tracker(TrackerSettings(**asdict(settings.tracking)))
+    return ready_engine(settings, Console(json_events=False), load_engine)
 
 
 def guarded(work: Callable[[], int]) -> int:

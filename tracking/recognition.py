@@ -18,8 +18,8 @@ import numpy as np
 
 from tracking.similarity import code_cosine, unit
 
-PRIOR_WEIGHT = 8.0  # observations the priors below are worth
-MEMORY = 400.0  # observations after which older ones fade
+PRIOR_FADES = 24  # observations after which the priors below count no more
+MEMORY = 400  # observations after which older ones fade
 SAME_PRIOR = (0.8, 0.02)  # mean and variance of the cosine with oneself, before any was seen
 OTHER_PRIOR = (0.2, 0.04)  # and with someone else
 UNKNOWN = 8  # people with a code of zeros that the common code reckons with
@@ -107,14 +107,29 @@ def blended(old: np.ndarray, new: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 class _Spread:
-    """Running mean and variance that slowly forgets."""
+    """Running mean and variance that slowly forgets; the prior has faded after a few values."""
 
     def __init__(self, mean: float, variance: float) -> None:
-        self.mean, self.variance, self._weight = mean, variance, PRIOR_WEIGHT
+        self._prior = mean, variance
+        self._count = 0
+        self._mean = self._variance = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self._prior[0] + self._faded * (self._mean - self._prior[0])
+
+    @property
+    def variance(self) -> float:
+        return self._prior[1] + self._faded * (self._variance - self._prior[1])
+
+    @property
+    def _faded(self) -> float:
+        return min(self._count / PRIOR_FADES, 1.0)
 
     def add(self, values: np.ndarray) -> None:
         for value in values.tolist():
-            self._weight = min(self._weight + 1, MEMORY)
-            step = value - self.mean
-            self.mean += step / self._weight
-            self.variance += (step * (value - self.mean) - self.variance) / self._weight
+            self._count += 1
+            rate = 1 / min(self._count, MEMORY)
+            step = value - self._mean
+            self._mean += rate * step
+            self._variance += rate * ((1 - rate) * step**2 - self._variance)

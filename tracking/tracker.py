@@ -52,8 +52,10 @@ class TrackerSettings:
     weak_score: float = 0.1  # below this a detection is ignored
     min_overlap: float = 0.1  # box * height overlap * score under which a pairing is no option
     min_matte_overlap: float = 0.2  # the same for mattes; one of the two is enough
-    min_weak_overlap: float = 0.5  # box overlap a weak detection needs
-    min_birth_overlap: float = 0.3  # box overlap the next sightings of someone tentative need
+    min_weak_overlap: float = 0.5  # box or matte overlap a weak detection needs
+    min_birth_overlap: float = (
+        0.3  # box or matte overlap the next sightings of someone tentative need
+    )
     duplicate_overlap: float = 0.7  # two mattes of a frame that overlap this much are one person
     matte_weight: float = 0.3  # share of mattes where motion leaves a choice
     code_weight: float = 0.4  # share of codes there, where they can be trusted
@@ -260,17 +262,33 @@ class Tracker:
             self._learn(seen, pairs, cosine, clear)
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
-        stage = (overlap > wanted.min_weak_overlap) & confirmed[:, None] & ~confident
+        allowed = confirmed[:, None] & ~confident & ~missing[:, None]
         if trust >= ENOUGH_TRUST:
-            stage &= ~missing[:, None] | (agreement > RETURN_AGREEMENT)
-        else:
-            stage &= ~missing[:, None]
-        pairs.settle(overlap, stage)
+            allowed |= confirmed[:, None] & ~confident & (agreement > RETURN_AGREEMENT)
+        same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
+        pairs.settle(same, allowed & (same > wanted.min_weak_overlap))
 
         # stage 3: what confident detections are left may be someone still tentative
-        stage = (overlap * seen.score > wanted.min_birth_overlap) & ~confirmed[:, None] & confident
-        pairs.settle(likeness, stage)
+        allowed = ~confirmed[:, None] & confident
+        same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
+        same *= seen.score
+        pairs.settle(same, allowed & (same > wanted.min_birth_overlap))
         return pairs
+
+    def _best_overlap(
+        self, known: _Known, seen: _Seen, overlap: np.ndarray, where: np.ndarray
+    ) -> np.ndarray:
+        """(n, m) overlap of boxes or of mattes, whichever is greater; mattes only `where` needed.
+
+        A matte with a stray speck has a wild box, and is still the same matte.
+        """
+        best = overlap.copy()
+        rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
+        matte = self._matte_overlap(known, seen, rows, columns) if len(rows) else None
+        if matte is not None:
+            open_ = np.ix_(rows, columns)
+            best[open_] = np.maximum(best[open_], matte)
+        return best
 
     def _matte_overlap(
         self, known: _Known, seen: _Seen, rows: np.ndarray, columns: np.ndarray
@@ -486,7 +504,7 @@ class _Pairs:
 
     def settle(self, score: np.ndarray, option: np.ndarray) -> None:
         """Pair whom earlier stages left, for the greatest total score over the allowed options."""
-        option = option & self._open_rows[:, None] & self._open_columns
+        option = self.still_open(option)
         if not option.any():
             return
         rows, columns = linear_sum_assignment(np.where(option, score, 0.0), maximize=True)
@@ -496,6 +514,10 @@ class _Pairs:
         self.columns = np.concatenate([self.columns, columns])
         self._open_rows[rows] = False
         self._open_columns[columns] = False
+
+    def still_open(self, option: np.ndarray) -> np.ndarray:
+        """The options (n, m) that earlier stages have left."""
+        return option & self._open_rows[:, None] & self._open_columns
 
     def detections_left(self) -> np.ndarray:
         return np.flatnonzero(self._open_columns)

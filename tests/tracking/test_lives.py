@@ -310,3 +310,21 @@ def test_a_picture_that_changes_size_does_not_break_the_mattes():
 
     assert tracker.update(smaller, 5 / RATE).tolist() == [1]
     assert tracker.update(smaller, 6 / RATE).tolist() == [1]
+
+
+def test_a_stray_speck_that_blows_up_the_box_costs_nobody_their_number():
+    """Now and then a speck far away joins the matte, and the box spans the picture; also at birth.
+
+    The matte itself has hardly changed.
+    """
+    tracker = Tracker()
+    for t in range(30):
+        mattes = picture(Person(x=10 + t), codes=False)
+        if t % 3 == 1:
+            mattes.alpha[0, 80:82, 150:152] = 1
+            mattes.coarse[0, 40, 75] = 1
+            mattes.box[0] = 10 + t, 20, 152, 82
+        names = tracker.update(mattes, t / RATE)
+
+    assert names.tolist() == [1]
+    assert set(tracker.resolved.values()) == {1}
