@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
@@ -125,7 +125,7 @@ class Console:
         self._line(f"error: {text}")
         self._event("error", message=text, exit_code=code)
 
-    def engines(self, found: list[tuple[str, bool, str]]) -> None:
+    def engines(self, found: Sequence[tuple[str, bool, str]]) -> None:
         """Which engines can run here, and why not the others: the answer to `--engines`."""
         if self._json:
             for name, usable, reason in found:

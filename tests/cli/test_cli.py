@@ -1,11 +1,13 @@
 """The command line: what it understands, what it answers, and how fast."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import run_stream
 from configs.cli import parse
 from configs.schema import ConfigError
 
@@ -86,3 +88,21 @@ def test_one_input_goes_straight_into_the_folder_and_several_beside_each_other()
     assert [out.as_posix() for _, out in places] == [
         "out/clip", "out/clip_2", "out/photos", "out/Clip_3"
     ]  # fmt: skip
+
+
+def test_the_engines_of_this_machine_are_listed_with_reasons(capsys):
+    code = run_stream.main(["--engines"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} >= {"openvino", "onnxruntime", "torch"}
+    usable = [line.split()[0] for line in lines if line.split()[1] == "yes"]
+    assert code == (0 if usable else 6)
+    assert all(len(line.split(maxsplit=2)) == 3 for line in lines)  # name, yes or no, reason
+
+
+def test_the_engines_are_listed_for_programs_too(capsys):
+    run_stream.main(["--engines", "--json"])
+
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {event["event"] for event in told} == {"engine"}
+    assert all(event["reason"] for event in told)
