@@ -19,6 +19,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -31,11 +32,12 @@ LOW_ROWS = 135  # about the height at which hidden colours are guessed
 SOLID, CLEAR = 250, 3  # alpha codes at which a low-resolution cell counts as all person, as no one
 BLUR_BACKGROUND = 0.025  # sigma over the picture's height
 BLUR_PERSON = 0.08  # sigma over the person's larger side: features go, clothes' colours stay
-REMOVE_MARGIN = 0.012  # of the height: mattes end a little early, and an outline would stay
+MARGIN = 0.012  # of the height: mattes end a little early, and an outline would stay
 REGION_ROWS = 36  # the grid on which people's own background regions are drawn
 REGION_EDGE = 0.04  # of the diagonal: how softly one region passes into the next
 REGION_SECONDS = 0.4  # how long a region takes to follow a person
 MOVED_CELLS = 0.5  # low-resolution pixels the camera may drift before what was seen is forgotten
+FLAT_NOISE = 6.0  # codes: how much a picture may change where it has no gradient to show motion
 
 COLOURS = {
     "black": "#000000", "white": "#ffffff", "gray": "#808080", "grey": "#808080",
@@ -114,7 +116,7 @@ class Look:
 
 
 def codes(alpha: np.ndarray) -> np.ndarray:
-    """Alpha in [0, 1] as uint8 codes, rounded to the nearest: what is composed and what is saved."""
+    """Alpha in [0, 1] as uint8 codes, rounded: what is composed and what is saved."""
     return cv2.convertScaleAbs(alpha, alpha=255.0)
 
 
@@ -139,7 +141,8 @@ class Composer:
 
     def close(self) -> None:
         for layer in self._layers.values():
-            layer.close()
+            if isinstance(layer, _Clip):
+                layer.close()
 
     def __enter__(self) -> Composer:
         return self
@@ -175,9 +178,12 @@ class Composer:
     def _over_original(self, scene: _Scene) -> np.ndarray:
         """The picture itself; only those who are removed or blurred change it."""
         out = scene.rgb
-        if scene.removed is not None and self._plate:
-            gone, empty = self._plate.without_removed(scene)
-            out = _mixed(out, scene.over(empty), gone)  # who stays may stand before who goes
+        hole = self._plate.replacement(scene) if self._plate and scene.removed is not None else None
+        if hole:
+            part, gone, empty = hole
+            empty = scene.over(empty, part)  # who stays may stand before who goes
+            out = out.copy()
+            out[part.slices] = _blended(scene.rgb[part.slices], empty, gone)
         return self._with_blurred(out, scene)
 
     def _with_blurred(self, out: np.ndarray, scene: _Scene) -> np.ndarray:
@@ -212,71 +218,71 @@ class _Scene:
             if treatment.person != "remove" or treatment.background:
                 self.behind.append(treatment.background or look.background)
                 self.boxes.append(person.box)
-        self._small: np.ndarray | None = None
         self._freed: np.ndarray | None = None  # `_foreground`, once asked for
-        self._steps = max(0, round(math.log2(self.size[0] / LOW_ROWS)))  # halvings to LOW_ROWS
+        self.steps = max(0, round(math.log2(self.size[0] / LOW_ROWS)))  # halvings to LOW_ROWS
 
-    @property
+    @cached_property
     def small(self) -> np.ndarray:
         """(h, w, 3) uint8, the picture at about LOW_ROWS rows."""
-        if self._small is None:
-            self._small = self.shrunk(self.rgb)
-        return self._small
+        return self.shrunk(self.rgb)
 
     def shrunk(self, picture: np.ndarray) -> np.ndarray:
         """Halved as often as `small` is; an odd last row or column is left out."""
-        for _ in range(self._steps):
+        for _ in range(self.steps):
             picture = _halved(picture[: picture.shape[0] & -2 or 1, : picture.shape[1] & -2 or 1])
         return picture
 
     def grown(self, picture: np.ndarray) -> np.ndarray:
         return cv2.resize(picture, self.size[::-1], interpolation=cv2.INTER_LINEAR)
 
-    def clear(self, margin: float) -> np.ndarray:
-        """(h, w) bool: cells of the small picture without anyone, `margin` of the height around."""
+    @cached_property
+    def clear(self) -> np.ndarray:
+        """(h, w) bool: cells of the small picture away from everyone."""
         if self.everyone is None:
             return np.ones(self.small.shape[:2], bool)
         hidden = (self.shrunk(self.everyone) > CLEAR).astype(np.uint8)
-        return _dilated(hidden, margin * hidden.shape[0]) == 0
+        return _dilated(hidden, MARGIN * hidden.shape[0]) == 0
 
-    def over(self, base: np.ndarray) -> np.ndarray:
-        """Those who stay, in their own colours, over `base`; (H, W, 3) uint8."""
+    def over(self, base: np.ndarray, part: Region | None = None) -> np.ndarray:
+        """Those who stay, in their own colours, over `base`: the frame, or this part of it."""
         if self.kept is None:
             return base
-        x, y, width, height = cv2.boundingRect(self.kept)
-        if not width:
+        people = _region(self.kept)
+        shared = people & part if part else people
+        if not shared:
             return base
-        where = slice(y, y + height), slice(x, x + width)
         out = base.copy()
-        out[where] = _blended(base[where], self._foreground(where), self.kept[where])
+        here = shared.within(part) if part else shared.slices
+        freed = self._foreground(people)[shared.within(people)]
+        out[here] = _blended(base[here], freed, self.kept[shared.slices])
         return out
 
-    def _foreground(self, where: tuple[slice, slice]) -> np.ndarray:
-        """The colours of those who stay, freed of what was behind them, in this part of the picture.
+    def _foreground(self, people: Region) -> np.ndarray:
+        """The colours of those who stay, freed of what was behind them, in their part of the frame.
 
         Where alpha is 0 or 255 that is the picture.  Between, smooth guesses of the foreground and
         of what lies behind are spread from where each is seen alone; the guess is then moved along
-        alpha so that the two explain the pixel, in the manner of Forte, "Approximate fast foreground
-        colour estimation" (ICIP 2021).
+        alpha so that the two explain the pixel, in the manner of M. Forte, "Approximate Fast
+        Foreground Colour Estimation" (ICIP 2021).
         """
         if self._freed is not None:
             return self._freed
         assert self.kept is not None
-        cell = 2**self._steps
-        top = max(0, (where[0].start // cell - 4) * cell)  # some of what lies around, in whole cells
-        left = max(0, (where[1].start // cell - 4) * cell)
-        around = slice(top, where[0].stop + 4 * cell), slice(left, where[1].stop + 4 * cell)
+        # Some of what lies around belongs to it; cells of the small picture are taken whole.
+        cell = 2**self.steps
+        top, left = (max(0, (start // cell - 4) * cell) for start in (people.top, people.left))
+        around = slice(top, people.bottom + 4 * cell), slice(left, people.right + 4 * cell)
         small, alpha = self.shrunk(self.rgb[around]), self.shrunk(self.kept[around])
         front, back = _spread(small, alpha >= SOLID), _spread(small, alpha <= CLEAR)
 
-        part = np.ascontiguousarray(self.kept[where])
-        freed = np.ascontiguousarray(self.rgb[where])
+        part = np.ascontiguousarray(self.kept[people.slices])
+        freed = np.ascontiguousarray(self.rgb[people.slices])
         soft = cv2.findNonZero(cv2.inRange(part, 1, 254))
         if soft is not None:
             x, y = soft.reshape(-1, 2).T  # OpenCV 4 has a dimension more than 5
             pixel = y * part.shape[1] + x
-            cell_x = np.minimum((x + (where[1].start - left)) >> self._steps, small.shape[1] - 1)
-            cell_y = np.minimum((y + (where[0].start - top)) >> self._steps, small.shape[0] - 1)
+            cell_x = np.minimum((x + (people.left - left)) >> self.steps, small.shape[1] - 1)
+            cell_y = np.minimum((y + (people.top - top)) >> self.steps, small.shape[0] - 1)
             cells = cell_y * small.shape[1] + cell_x
             colours = freed.reshape(-1, 3)
             guess = front.reshape(-1, 3).take(cells, axis=0)
@@ -313,9 +319,6 @@ class _Layer(ABC):
     @abstractmethod
     def picture(self, scene: _Scene) -> np.ndarray:
         """(H, W, 3) uint8, not to be written to."""
-
-    def close(self) -> None:
-        """Let go of files."""
 
 
 def _layer(backdrop: Backdrop, size: tuple[int, int]) -> _Layer:
@@ -387,7 +390,7 @@ class _Clip(_Layer):
 
     def _start(self, origin: float) -> None:
         self._origin = origin
-        self._frames.close() if hasattr(self._frames, "close") else None
+        self._source.close()  # the reading of the turn before
         self._frames = self._source.frames()
         self._shown = next(self._frames)
         self._first = self._shown.seconds
@@ -410,7 +413,6 @@ class _Clip(_Layer):
             self._start(self._origin + turns * length)
 
     def close(self) -> None:
-        self._frames.close() if hasattr(self._frames, "close") else None
         self._source.close()
 
 
@@ -418,7 +420,7 @@ class _Blurred(_Layer):
     """The original background out of focus.  People are left out first, or they would glow."""
 
     def picture(self, scene: _Scene) -> np.ndarray:
-        filled = _spread(scene.small, scene.clear(margin=0.005))
+        filled = _spread(scene.small, scene.clear)
         sigma = BLUR_BACKGROUND * filled.shape[0]
         return scene.grown(_bytes(cv2.GaussianBlur(filled, (0, 0), max(sigma, 0.5))))
 
@@ -439,18 +441,21 @@ class _Plate:
 
     def __init__(self) -> None:
         self._seen = np.zeros((0, 0, 3), np.uint8)  # (H, W, 3) the last unhidden view of each pixel
-        self._known = np.zeros((0, 0), np.uint8)  # (H, W) 255 where `_seen` means something
-        self._anchor: tuple[np.ndarray, np.ndarray] | None = None  # small picture, its clear cells
+        self._known = np.zeros((0, 0), bool)  # (h, w) cells of which `_seen` means something
+        self._anchor = self._seen, self._known  # the first small picture, and its clear cells
+        self._light = np.zeros(3, np.float32)  # RGB codes by which it has become brighter since
+        self._light_seen = np.zeros((0, 0, 3), np.float32)  # (h, w, 3) the same, when last seen
 
     def see(self, scene: _Scene) -> None:
-        clear = scene.clear(REMOVE_MARGIN)
-        if self._seen.shape != scene.rgb.shape or self._camera_moved(scene.small, clear):
+        if self._seen.shape != scene.rgb.shape or self._camera_moved(scene.small, scene.clear):
             self._seen = scene.rgb.copy()
-            self._known = np.zeros(scene.size, np.uint8)
-            self._anchor = scene.small, clear
-        mask = _to_size(clear, scene.size)
-        cv2.copyTo(scene.rgb, mask, self._seen)
-        cv2.bitwise_or(self._known, mask, self._known)
+            self._known = np.zeros(scene.clear.shape, bool)
+            self._anchor = scene.small, scene.clear
+            self._light = np.zeros(3, np.float32)
+            self._light_seen = np.zeros(scene.small.shape, np.float32)
+        cv2.copyTo(scene.rgb, _to_size(scene.clear, scene.size), self._seen)
+        self._known |= scene.clear
+        self._light_seen[scene.clear] = self._light
 
     def _camera_moved(self, small: np.ndarray, clear: np.ndarray) -> bool:
         """Compare with the picture from which remembering began, where both show background.
@@ -458,40 +463,41 @@ class _Plate:
         A picture displaced by d pixels differs by about d times its gradient, so the ratio of the
         two is a displacement; the constant stands for noise in flat places.
         """
-        assert self._anchor is not None
         then, then_clear = self._anchor
-        if then.shape != small.shape:
-            return True
-        both = clear & then_clear
+        both = (clear & then_clear)[::2, ::2]  # a quarter of the cells is plenty
         if not both.any():
             return False
-        change = small[both].astype(np.float32) - then[both]
-        change -= np.median(change, axis=0)  # a change of light is not a motion
-        gray = cv2.cvtColor(then, cv2.COLOR_RGB2GRAY)
-        steps = cv2.absdiff(gray[:, 1:], gray[:, :-1])
-        gradient = steps[both[:, 1:]].mean() if both[:, 1:].any() else 0.0
-        return float(np.abs(change).mean()) > MOVED_CELLS * (gradient + 6.0)
+        change = small[::2, ::2][both].astype(np.float32) - then[::2, ::2][both]
+        self._light = np.median(change, axis=0)  # a change of light is not a motion
+        green = then[::2, :, 1].astype(np.int16)
+        steps = np.abs(np.diff(green, axis=1, append=green[:, -1:]))[:, ::2]
+        limit = MOVED_CELLS * (float(steps[both].mean()) + FLAT_NOISE)
+        return float(np.abs(change - self._light).mean()) > limit
 
-    def without_removed(self, scene: _Scene) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) alpha codes of what to replace, and (H, W, 3) the background to put there."""
+    def replacement(self, scene: _Scene) -> tuple[Region, np.ndarray, np.ndarray] | None:
+        """Where removed people are: that part of the frame, alpha codes of what to replace in it,
+        and the background to put there."""
         assert scene.removed is not None
-        small = scene.shrunk(scene.removed)
-        margin = REMOVE_MARGIN * small.shape[0]
+        small = (scene.shrunk(scene.removed) > CLEAR).astype(np.uint8) * 255
+        margin = MARGIN * small.shape[0]
         wide = cv2.GaussianBlur(_dilated(small, 2 * margin), (0, 0), max(0.5, margin / 2))
-        gone = cv2.max(scene.grown(wide), scene.removed)
-        clear = scene.clear(REMOVE_MARGIN)
-        around = _spread(scene.small, clear)
-        seen, known = scene.shrunk(self._seen), scene.shrunk(self._known)
-        valid = clear & (known == 255)
-        if not valid.any():
-            return gone, scene.grown(_bytes(around))
-        # Light has changed since: carry the difference seen around the person into the hole.
-        change = _spread(scene.small.astype(np.float32) - seen, valid)
-        light = scene.grown(np.ascontiguousarray(change))
-        remembered = cv2.add(self._seen, light, dtype=cv2.CV_8U)
-        trust = cv2.erode(known, np.ones((3, 3), np.uint8))
-        empty = _mixed(scene.grown(_bytes(around)), remembered, scene.grown(trust))
-        return gone, empty
+        cells = _region(wide)
+        if not cells:
+            return None
+        part = cells.scaled(2**scene.steps, scene.size)
+
+        def grown(picture: np.ndarray) -> np.ndarray:
+            picture = np.ascontiguousarray(picture[cells.slices])
+            return cv2.resize(picture, part.size[::-1], interpolation=cv2.INTER_LINEAR)
+
+        gone = cv2.max(grown(wide), scene.removed[part.slices])
+        empty = grown(_bytes(_spread(scene.small, scene.clear)))
+        if self._known.any():
+            brighter = grown(np.rint(self._light - self._light_seen).astype(np.int16))
+            seen = cv2.add(self._seen[part.slices].astype(np.int16), brighter)
+            known = grown(cv2.erode(self._known.astype(np.uint8) * 255, np.ones((3, 3))))
+            empty = _blended(empty, np.clip(seen, 0, 255).astype(np.uint8), known)
+        return part, gone, empty
 
 
 class _Regions:
@@ -532,9 +538,7 @@ class _Regions:
             shares.append(scene.grown(cv2.convertScaleAbs(share, alpha=255.0)))
         return shares
 
-    def _nearest(
-        self, wanted: list[int], scene: _Scene, rows: int, columns: int
-    ) -> np.ndarray:
+    def _nearest(self, wanted: list[int], scene: _Scene, rows: int, columns: int) -> np.ndarray:
         height, width = scene.size
         x = ((np.arange(columns) + 0.5) * width / columns)[None, :]
         y = ((np.arange(rows) + 0.5) * height / rows)[:, None]
@@ -553,7 +557,51 @@ class _Regions:
         return weights / weights.sum(axis=0)
 
 
-# ------------------------------------------------------------------------------ small pictures
+# --------------------------------------------------------------------- regions, small pictures
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of a picture, in whole pixels; false when empty."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def __bool__(self) -> bool:
+        return self.bottom > self.top and self.right > self.left
+
+    def __and__(self, other: Region) -> Region:
+        return Region(
+            max(self.top, other.top), max(self.left, other.left),
+            min(self.bottom, other.bottom), min(self.right, other.right),
+        )  # fmt: skip
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def within(self, other: Region) -> tuple[slice, slice]:
+        """The slices of this region in a picture that holds only `other`."""
+        top, left = self.top - other.top, self.left - other.left
+        return slice(top, top + self.size[0]), slice(left, left + self.size[1])
+
+    def scaled(self, cell: int, size: tuple[int, int]) -> Region:
+        """The same region of the (H, W) picture that was shrunk; its last cells reach the edge."""
+        bottom = size[0] if self.bottom >= size[0] // cell else self.bottom * cell
+        right = size[1] if self.right >= size[1] // cell else self.right * cell
+        return Region(self.top * cell, self.left * cell, bottom, right)
+
+
+def _region(alpha: np.ndarray) -> Region:
+    """The smallest region outside which alpha is 0."""
+    x, y, width, height = cv2.boundingRect(alpha)
+    return Region(y, x, y + height, x + width)
 
 
 def _sum(total: np.ndarray | None, alpha: np.ndarray) -> np.ndarray:
@@ -564,12 +612,10 @@ def _mixed(base: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """`top` over `base` by alpha codes; pictures of one size."""
     if top is base:
         return base
-    x, y, width, height = cv2.boundingRect(alpha)
-    if not width:
-        return base
-    where = slice(y, y + height), slice(x, x + width)
+    where = _region(alpha).slices
     out = base.copy()
-    out[where] = _blended(base[where], top[where], alpha[where])
+    if _region(alpha):
+        out[where] = _blended(base[where], top[where], alpha[where])
     return out
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -98,13 +98,24 @@ class Source(ABC):
         self.names = []
         self.damage: list[str] = []
         self.notes: list[str] = []
+        self._reading: Generator[Frame, None, None] | None = None
 
     @abstractmethod
-    def frames(self) -> Iterator[Frame]:
-        """Every picture that can be decoded, in the order of its time."""
+    def _read(self) -> Generator[Frame, None, None]:
+        """The frames; opens the file when the first is asked for, and closes it at the end."""
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Every picture that can be decoded, in the order of its time.
+
+        The latest reading is closed with the source.
+        """
+        self._reading = self._read()
+        return self._reading
 
     def close(self) -> None:
-        """Let go of the file.  A `frames()` still running must be finished or closed first."""
+        """Close the file, also in mid-reading, but not while another thread is in it."""
+        if self._reading is not None:
+            self._reading.close()
 
     def __enter__(self) -> Source:
         return self
@@ -125,7 +136,9 @@ def open_source(uri: str | os.PathLike[str], *, threads: int = 2) -> Source:
             return _Pictures(uri, _pictures_in(path))
         if not path.exists():
             if "://" in uri:
-                raise InputError(f"{uri} is an address; a video file, picture or folder is expected")
+                raise InputError(
+                    f"{uri} is an address; a video file, picture or folder is expected"
+                )
             raise InputError(f"{uri}: there is no such file or folder")
         with path.open("rb") as file:
             head = file.read(32)
@@ -171,7 +184,7 @@ class _Video(Source):
             raise InputError(f"{uri} has a video stream, but no frame of it can be decoded{why}")
         self.damage.clear()
 
-    def frames(self) -> Iterator[Frame]:
+    def _read(self) -> Generator[Frame, None, None]:
         self.damage.clear()
         self.notes.clear()
         container, stream = self._open()
@@ -397,8 +410,8 @@ class _ToRgb:
         if (picture.height, picture.width) != size or picture.format.name not in _PLAIN:
             kept = ColorRange.JPEG if full else ColorRange.MPEG
             form = picture.format
-            chroma = form.chroma_width(64), form.chroma_height(64)
-            plain = {(32, 32): "yuv420p", (32, 64): "yuv422p"}.get(chroma, "yuv444p")
+            shared = form.chroma_width(64), form.chroma_height(64)
+            plain = {(32, 32): "yuv420p", (32, 64): "yuv422p"}.get(shared, "yuv444p")
             picture = self._reformat(
                 picture, width, height, plain,
                 src_color_range=kept, dst_color_range=kept, threads=1,
@@ -503,7 +516,7 @@ class _Pictures(Source):
         self.size = first.size
         self.damage.clear()
 
-    def frames(self) -> Iterator[Frame]:
+    def _read(self) -> Generator[Frame, None, None]:
         self.damage.clear()
         for index, file in enumerate(self._files):
             try:

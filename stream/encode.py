@@ -1,6 +1,6 @@
 """Finished work out to disk: a lossless alpha track per person, the composite, and who was when.
 
-For a video: `alpha.mkv`, `composite.mp4` and `people.json`.  For pictures: a folder per picture with
+A video leaves `alpha.mkv`, `composite.mp4` and `people.json`.  Pictures leave a folder each, with
 `person_0001.png`, ... and `composite.png`, and one `people.json`.
 
 A container cannot take another track once its header is written, and people walk in late.  So each
@@ -43,7 +43,7 @@ from stream.decode import (
     open_container,
 )
 
-# Lossless gray, 960x540, one thread, CPU-ms per frame and kB per frame (2 shared cores, 2026-11-22):
+# Lossless gray, 960x540, one thread, CPU-ms and kB per frame (2 shared cores, 2026-11-22):
 #   FFV1 level 3, Golomb-Rice, 16 slices   2.2   8.6     blank: 0.5 kB, coded once and repeated
 #   FFV1 level 1, Golomb-Rice              2.1   7.9
 #   H.264 qp 0 ultrafast, all intra        0.8  14.5     reads back as 4:2:0, not as gray
@@ -180,9 +180,7 @@ class _said:
 
 
 class _VideoFiles:
-    def __init__(
-        self, out: Path, working: Path, source: Source, about: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, out: Path, working: Path, source: Source, about: Mapping[str, Any]) -> None:
         self._out, self._working, self._source = out, working, source
         self._register = _Register(source, about)
         self._alphas = _AlphaTracks(working, source)
@@ -563,9 +561,7 @@ def _crash_safe(path: Path) -> av.container.OutputContainer:
 
 
 class _PictureFiles:
-    def __init__(
-        self, out: Path, working: Path, source: Source, about: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, out: Path, working: Path, source: Source, about: Mapping[str, Any]) -> None:
         self._out, self._working, self._source = out, working, source
         self._about = about
         self._pictures: list[dict[str, Any]] = []
@@ -622,7 +618,7 @@ def _save_png(path: Path, picture: np.ndarray) -> None:
     ok, data = cv2.imencode(".png", picture)
     if not ok:
         raise OutputError(f"{path}: the picture cannot be coded as PNG")
-    path.write_bytes(data)
+    path.write_bytes(data.tobytes())
 
 
 # ------------------------------------------------------------------------------ who was when
@@ -647,11 +643,13 @@ class _Register:
             numbers.extend((*person.box.tolist(), person.score))
         self.pts.append(frame.pts)
 
-    def save(
-        self, path: Path, complete: bool, extra: Mapping[str, Any], notes: list[str]
-    ) -> None:
+    def save(self, path: Path, complete: bool, extra: Mapping[str, Any], notes: list[str]) -> None:
         """people.json, written piece by piece: it can be long."""
-        head = {**_head(self._source, self._about, complete, notes), "frames": len(self.pts), **extra}
+        head = {
+            **_head(self._source, self._about, complete, notes),
+            "frames": len(self.pts),
+            **extra,
+        }
         with path.open("w", encoding="utf-8") as file:
             file.write(json.dumps(head, indent=1)[:-2] + ',\n "people": [')
             for place, number in enumerate(self.people):

@@ -29,10 +29,11 @@ COLOURS = {
 }
 
 
-
 def _nearest_colours() -> np.ndarray:
     """For RGB in 4 bits each: 0 where the wall is nearest, else the number of the colour from 1."""
-    levels = np.stack(np.meshgrid(*[np.arange(16) * 16 + 8] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
+    levels = np.stack(np.meshgrid(*[np.arange(16) * 16 + 8] * 3, indexing="ij"), -1).reshape(
+        -1, 1, 3
+    )
     distance = ((levels - np.array([WALL, *COLOURS.values()])) ** 2).sum(axis=-1)
     return distance.argmin(axis=1).astype(np.uint8)
 

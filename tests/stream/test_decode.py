@@ -1,4 +1,4 @@
-"""Decoding: times, orientation and colours as the file means them, and files that lie or are hurt."""
+"""Decoding: times, orientation and colours as the file means them; files that lie or are hurt."""
 
 import struct
 import zlib
@@ -70,7 +70,7 @@ def test_a_stream_without_times_is_counted_out_at_its_rate(tmp_path):
 
 
 def test_repeated_times_keep_every_frame(tmp_path):
-    """Two frames of one millisecond: each needs a time of its own, and the rest stay as they are."""
+    """Two frames of one millisecond: each needs a time of its own, the rest stay as they are."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
@@ -105,7 +105,7 @@ def test_frames_may_be_read_again(tmp_path):
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_pictures_come_out_upright(tmp_path, rotation, mirrored):
-    """The header asks for a counter-clockwise turn, then a mirror; NumPy's own turns are the truth."""
+    """The header asks for a counter-clockwise turn, then a mirror; NumPy's turns are the truth."""
     path = write_clip(
         tmp_path / "a.mp4", frames=2, squares=[BIG_RED], rotation=rotation, mirrored=mirrored
     )
@@ -366,7 +366,13 @@ def with_exif(data: bytes, orientation: int) -> bytes:
         body = b"Exif\0\0" + tiff
         return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
     chunk = b"eXIf" + tiff
-    return data[:33] + struct.pack(">I", len(tiff)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    return (
+        data[:33]
+        + struct.pack(">I", len(tiff))
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + data[33:]
+    )
 
 
 def save(path, rgb, orientation=None):

@@ -42,7 +42,9 @@ def run(clip, out, *, overwrite=False, stop_after=None, about=None):
 def track(out, number):
     with av.open(str(out / "alpha.mkv")) as container:
         stream = container.streams.video[number]
-        frames = [(frame.time, frame.to_ndarray(format="gray")) for frame in container.decode(stream)]
+        frames = [
+            (frame.time, frame.to_ndarray(format="gray")) for frame in container.decode(stream)
+        ]
         return dict(stream.metadata), frames
 
 
@@ -101,7 +103,11 @@ def test_a_clip_goes_through_with_all_its_frames(tmp_path):
 
     assert report.frames == 7
     assert report.people == [1, 2]
-    assert sorted(path.name for path in report.paths) == ["alpha.mkv", "composite.mp4", "people.json"]
+    assert sorted(path.name for path in report.paths) == [
+        "alpha.mkv",
+        "composite.mp4",
+        "people.json",
+    ]
     assert sorted(os.listdir(tmp_path / "out")) == ["alpha.mkv", "composite.mp4", "people.json"]
     assert times(tmp_path / "out/composite.mp4") == times(clip)
 
@@ -133,7 +139,10 @@ def test_alpha_comes_back_code_for_code(tmp_path):
 
 
 def test_a_track_starts_with_the_video_and_is_blank_without_its_person(tmp_path):
-    squares = [Square("red", step=(0, 0)), Square("green", at=(48, 100), step=(0, 0), first=4, last=6)]
+    squares = [
+        Square("red", step=(0, 0)),
+        Square("green", at=(48, 100), step=(0, 0), first=4, last=6),
+    ]
     clip = write_clip(tmp_path / "a.mp4", squares=squares)
 
     run(clip, tmp_path / "out")
@@ -174,7 +183,7 @@ def test_a_clip_with_nobody_in_it_still_has_all_its_files(tmp_path):
 
 
 def test_many_passers_by_keep_few_files_open(tmp_path):
-    """Everyone is in view for one frame; a file for each that stays open would run out of handles."""
+    """Everyone is in view for one frame; a file for each that stays open would use up handles."""
     clip = write_clip(tmp_path / "a.mp4", frames=2, size=(16, 16), rate=1)
     one = SquaresEngine().step(picture(), 0)[0].pick([0])
     most = 0
@@ -196,9 +205,17 @@ def test_many_passers_by_keep_few_files_open(tmp_path):
 # ------------------------------------------------------------------------------------- composite
 
 
-@pytest.mark.parametrize(("size", "tag"), [((96, 160), 6), ((96, 160), 1), ((96, 160), 2), ((720, 1280), 2)])
+@pytest.mark.parametrize(
+    ("size", "tag"), [((96, 160), 6), ((96, 160), 1), ((96, 160), 2), ((720, 1280), 2)]
+)
 def test_the_composite_has_the_colours_and_the_tags_of_the_source(tmp_path, size, tag):
-    clip = write_clip(tmp_path / "a.mp4", frames=3, size=size, matrix=1 if tag == 1 or size[0] > 576 else 6, tag=tag)
+    clip = write_clip(
+        tmp_path / "a.mp4",
+        frames=3,
+        size=size,
+        matrix=1 if tag == 1 or size[0] > 576 else 6,
+        tag=tag,
+    )
 
     run(clip, tmp_path / "out")
 
@@ -266,7 +283,8 @@ def sound(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "aac"), ("a.mkv", "libopus"), ("a.mkv", "flac"), ("a.ts", "mp2")]
+    ("name", "codec"),
+    [("a.mp4", "aac"), ("a.mkv", "aac"), ("a.mkv", "libopus"), ("a.mkv", "flac"), ("a.ts", "mp2")],
 )
 def test_sound_is_copied_packet_for_packet(tmp_path, name, codec):
     clip = write_clip(tmp_path / name, frames=40, audio=codec)
@@ -513,4 +531,8 @@ def test_photographs_are_not_overwritten_and_overwriting_leaves_no_stranger_behi
         run(given, tmp_path / "out")
     run(given, tmp_path / "out", overwrite=True)
 
-    assert sorted(os.listdir(tmp_path / "out/a")) == ["composite.png", "person_0001.png", "person_0002.png"]
+    assert sorted(os.listdir(tmp_path / "out/a")) == [
+        "composite.png",
+        "person_0001.png",
+        "person_0002.png",
+    ]

@@ -97,7 +97,10 @@ def test_nothing_more_comes_after_the_block():
 
 
 def test_a_depth_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="depth should be at least 1"), ahead([], depth=0, name="x"):
+    with (
+        pytest.raises(ValueError, match="depth should be at least 1"),
+        ahead([], depth=0, name="x"),
+    ):
         pass
 
 
