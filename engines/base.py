@@ -16,7 +16,7 @@ State = Any  # an engine's memory of one video; opaque to everyone else
 
 
 class EngineError(RuntimeError):
-    """The engine asked for cannot run here, or failed; the message names the backend and the cure."""
+    """The engine asked for cannot run here, or failed; the message names it, and the cure."""
 
 
 class Engine(Protocol):

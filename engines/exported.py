@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,14 +33,14 @@ class ExportedEngine(ABC):
 
     def __init__(self, score_threshold: float) -> None:
         self.score_threshold = score_threshold
-        self._ready: dict[tuple[int, int], object] = {}
+        self._ready: dict[tuple[int, int], Any] = {}
 
     @abstractmethod
-    def _compile(self, size: tuple[int, int]) -> object:
+    def _compile(self, size: tuple[int, int]) -> Any:
         """The network for pictures of (H, W) `size`, ready to run."""
 
     @abstractmethod
-    def _run(self, network: object, image: np.ndarray) -> Answer:
+    def _run(self, network: Any, image: np.ndarray) -> Answer:
         """image (1, h, w, 3) uint8."""
 
     def start(self) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,9 +32,9 @@ class OnnxRuntimeEngine(ExportedEngine):
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"onnxruntime cannot load {path}: {error}") from error
 
-    def _compile(self, size: tuple[int, int]) -> object:
+    def _compile(self, size: tuple[int, int]) -> Any:
         self._session.run(list(OUTPUTS), {"image": np.zeros((1, *size, 3), np.uint8)})
         return self._session
 
-    def _run(self, network: object, image: np.ndarray) -> Answer:
+    def _run(self, network: Any, image: np.ndarray) -> Answer:
         return Answer(*(made[0] for made in network.run(list(OUTPUTS), {"image": image})))

@@ -1,8 +1,9 @@
-"""The exported network on OpenVINO: the fastest road on a CPU (docs/decisions/0003-cpu-engine.md)."""
+"""The exported network on OpenVINO, the fastest on a CPU (docs/decisions/0003-cpu-engine.md)."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,8 @@ class OpenVinoEngine(ExportedEngine):
         super().__init__(score_threshold)
         path = exported_file(weights)
         self._core = openvino.Core()
-        settings = {"PERFORMANCE_HINT": "LATENCY"}
+        # f32: processors with bfloat16 would otherwise round to it, and answer differently
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
         self._settings = settings
@@ -30,14 +32,14 @@ class OpenVinoEngine(ExportedEngine):
             raise EngineError(f"openvino cannot read {path}: {error}") from error
         self._ready[288, 512] = self._compile((288, 512))  # 16:9, before the first picture
 
-    def _compile(self, size: tuple[int, int]) -> object:
+    def _compile(self, size: tuple[int, int]) -> Any:
         model = self._model.clone()
         model.reshape({model.input(0): [1, *size, 3]})
         request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
         request.infer([np.zeros((1, *size, 3), np.uint8)])
         return request
 
-    def _run(self, network: object, image: np.ndarray) -> Answer:
+    def _run(self, network: Any, image: np.ndarray) -> Answer:
         network.infer([image], share_inputs=True)
         # copies: the request reuses its buffers, and what a step returns is the caller's
         return Answer(*(network.get_tensor(name).data[0].copy() for name in OUTPUTS))

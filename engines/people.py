@@ -17,6 +17,7 @@ from matting.frames import UNTRACKED, Mattes, no_one
 
 SURE = 8.0  # matting/network/detail.py
 SAME = 0.7  # overlap of two location maps above which they are one person said twice
+SURE_SCORE = 0.5  # from here on a person does not yield to another
 NOWHERE = 0.03  # location below which a person is not
 LEAST = 1.5e-4  # of the picture's area: less alpha than this is nobody (1,000 of 2560 x 2560)
 AREA = 288 * 512  # pixels of the picture the network works on, whatever its shape
@@ -87,12 +88,7 @@ def people(answer: Answer, rgb: np.ndarray, threshold: float) -> Mattes:
         windows.append(window)
         if window is not None:
             alpha[i][window] = matte(coefficient[i], colour, window)
-    if len(rows) > 1:
-        together = np.add.reduce(alpha)
-        np.maximum(together, 1.0, out=together)
-        for i, window in enumerate(windows):
-            if window is not None:
-                alpha[i][window] /= together[window]
+    share_out(alpha, answer.score[rows])
     kept = []
     for i, window in enumerate(windows):
         if window is None or alpha[i][window].sum() < LEAST * size[0] * size[1]:
@@ -109,6 +105,25 @@ def people(answer: Answer, rgb: np.ndarray, threshold: float) -> Mattes:
         score=answer.score[rows], box=boxes[kept], code=answer.code[rows],
         ids=np.full(len(rows), UNTRACKED, np.int64),
     )  # fmt: skip
+
+
+def share_out(alpha: np.ndarray, score: np.ndarray) -> None:
+    """Make the alphas (n, H, W) of one picture sum to at most 1, in place.
+
+    People the network is sure of share what they claim; those it doubts get what is left.  A
+    doubtful second answer for somebody would otherwise take half of them, and be dropped later.
+    """
+    sure = score >= SURE_SCORE
+    free: np.ndarray | float = 1.0
+    for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
+        if not len(rows) or (len(rows) == len(score) == 1):
+            continue
+        claimed = np.add.reduce(alpha[rows])
+        scale = np.minimum(1.0, free / np.maximum(claimed, 1e-6))
+        if (scale < 1).any():
+            for row in rows:
+                alpha[row] *= scale
+        free = np.maximum(0.0, free - claimed * scale)
 
 
 def coefficients(answer: Answer, rows: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,11 +35,11 @@ class TorchEngine(ExportedEngine):
         network, _ = live.load(path)
         self._network = Exported(network).eval().to(self._device)
 
-    def _compile(self, size: tuple[int, int]) -> object:
+    def _compile(self, size: tuple[int, int]) -> Any:
         self._run(self._network, np.zeros((1, *size, 3), np.uint8))
         return self._network
 
-    def _run(self, network: object, image: np.ndarray) -> Answer:
+    def _run(self, network: Any, image: np.ndarray) -> Answer:
         with self._torch.inference_mode():
             made = network(self._torch.from_numpy(image).to(self._device))
         return Answer(*(part[0].float().cpu().numpy() for part in made))

@@ -40,7 +40,7 @@ def alpha_logits(coefficient: Tensor, rgb: Tensor) -> Tensor:
 
 
 def opaque(z: Tensor) -> Tensor:
-    """Alpha of z: the logistic, stretched by 1 % each way so that sure pixels are exactly 0 or 1."""
+    """Alpha of z: the logistic, stretched by 1 % each way so that sure pixels are just 0 or 1."""
     return (z.sigmoid() * 1.02 - 0.01).clamp(0, 1)
 
 

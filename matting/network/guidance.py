@@ -31,11 +31,13 @@ class UnitedGuidance(nn.Module):
             conv(2 * embedding + context + 2, united, 1), Bottleneck(united), Bottleneck(united)
         )
 
-    def forward(self, context: Tensor, kernels: Tensor, embeddings: Tensor) -> Guidance:
-        """context (B, C, h, w); kernels (B, N, 3, C + 1) for attention 1, attention 2 and
-        location; embeddings (B, N, 2, E)."""
+    def forward(
+        self, context: Tensor, placed: Tensor, kernels: Tensor, embeddings: Tensor
+    ) -> Guidance:
+        """context (B, C, h, w); placed (B, C', h, w), the context and where it is; kernels
+        (B, N, 3, C' + 1) for attention 1, attention 2 and location; embeddings (B, N, 2, E)."""
         wide = context.float()
-        maps = per_code(kernels, wide)  # (B, N, 3, h, w)
+        maps = per_code(kernels, placed)  # (B, N, 3, h, w)
         location = maps[:, :, 2]
         heads, first = [], None
         for head in range(2):

@@ -62,6 +62,9 @@ class LiveNetwork(nn.Module):
             s.codes, s.width, s.heads, s.layers, s.hidden, s.context
         )
         self.guide_kernels = mlp(s.width + 2, 256, 3 * (s.context + 1) + 2 * s.embedding)
+        self.place_kernels = nn.Linear(s.width + 2, 3 * 4)
+        nn.init.zeros_(self.place_kernels.weight)
+        nn.init.zeros_(self.place_kernels.bias)
         self.matte_kernels = mlp(s.width + 2, 256, 3 * (s.trimap + 1) + 4 * (s.fine + 1))
         self.guidance = UnitedGuidance(s.context, s.embedding, s.united)
         self.instances = InstanceDecoder(s.width, s.united, s.trimap, s.fine)
@@ -72,15 +75,20 @@ class LiveNetwork(nn.Module):
         x2, x4, x8, x16, x32 = self.backbone(image)
         seen = self.perception(x8, x16, x32, taught)
 
+        context = torch.cat([seen.context.float(), place_maps(seen.context)], 1)
         location, kernels, embeddings = [], None, None
         for code, exist in zip(seen.codes, seen.existence, strict=True):
             told = torch.cat([code.float(), exist.softmax(-1)], -1)  # (B, N, D + 2), as published
             made = self.guide_kernels(told).float()
             kernels, embeddings = made.split([3 * (s.context + 1), 2 * s.embedding], -1)
-            kernels = kernels.unflatten(-1, (3, s.context + 1))
+            around = self.place_kernels(told).float().unflatten(-1, (3, 4))
+            kernels = around_seed(kernels.unflatten(-1, (3, s.context + 1)), around, seen.seeds,
+                                  image.shape[-1] / image.shape[-2])  # fmt: skip
             if code is not seen.codes[-1] and self.training:
-                location.append(per_code(kernels[:, :, 2:], seen.context.float()).squeeze(2))
-        guide = self.guidance(seen.context, kernels, embeddings.unflatten(-1, (2, s.embedding)))
+                location.append(per_code(kernels[:, :, 2:], context).squeeze(2))
+        guide = self.guidance(
+            seen.context, context, kernels, embeddings.unflatten(-1, (2, s.embedding))
+        )
         location.append(guide.location)
 
         image2 = F.avg_pool2d(image, 2)
@@ -94,6 +102,32 @@ class LiveNetwork(nn.Module):
             matte.unflatten(-1, (4, s.fine + 1)), d2.float(),
             seen.codes[-1].float(), seen.seeds, seen.heat,
         )  # fmt: skip
+
+
+def place_maps(like: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, 4, h, w): x, y, x^2, y^2 of every cell, in picture heights."""
+    ones = torch.ones_like(like[:, :1]).float()
+    row, column = ones.cumsum(2), ones.cumsum(3)
+    height = row[:, :, -1:, :1]
+    x, y = (column - 0.5) / height, (row - 0.5) / height
+    return torch.cat([x, y, x * x, y * y], 1)
+
+
+def around_seed(kernels: Tensor, around: Tensor, seeds: Tensor, aspect: float) -> Tensor:
+    """Add to each code's kernels (B, N, 3, C + 1) what it says about places seen from its seed.
+
+    `around` (B, N, 3, 4) weighs dx, dy, dx^2 and dy^2 of a cell, so a code can say "near me, and
+    not so far to the left" (relative coordinates as in CondInst, Tian et al. 2020, section 3.2).
+    Written out, that is a kernel on `place_maps` and a bias, so people stay one product.
+    Returns (B, N, 3, C + 4 + 1).
+    """
+    x, y = seeds[..., 0:1] * aspect, seeds[..., 1:2]  # (B, N, 1), in picture heights
+    dx, dy, dxx, dyy = around.unbind(-1)  # (B, N, 3) each
+    absolute = torch.stack([dx - 2 * dxx * x, dy - 2 * dyy * y, dxx, dyy], -1)
+    constant = dxx * x * x + dyy * y * y - dx * x - dy * y
+    return torch.cat(
+        [kernels[..., :-1], absolute, kernels[..., -1:] + constant[..., None]], -1
+    )
 
 
 def save(network: LiveNetwork, path: Path, **facts: str) -> None:
@@ -123,7 +157,13 @@ def load(path: Path) -> tuple[LiveNetwork, dict[str, str]]:
             )
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     network = LiveNetwork(Sizes(**json.loads(header["sizes"])))
-    network.load_state_dict(tensors, strict=False)
+    missing, foreign = network.load_state_dict(tensors, strict=False)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or foreign:
+        raise ValueError(
+            f"{path} is not of this network: {len(missing)} tensors missing "
+            f"({', '.join(missing[:3])}), {len(foreign)} unknown ({', '.join(foreign[:3])})"
+        )
     return network.eval(), header
 
 

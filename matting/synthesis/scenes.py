@@ -305,7 +305,6 @@ def random_scene(
     """The scene of this seed: 0 to 6 people over an empty background, or, with probability
     `photos`, a labelled photograph, sometimes with one more person in front of it."""
     rng = np.random.default_rng(seed)
-    aspect = size[1] / size[0]
     actors: list[Actor] = []
     ids, instances = None, True
 

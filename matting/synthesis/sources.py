@@ -166,5 +166,5 @@ def load(
 
 
 def load_labels(path: Path) -> dict[str, list[str]]:
-    """The list of union photographs by what their one mask means: {"single": [...], "group": [...]}."""
+    """The union photographs by what their one mask means: {"single": [...], "group": [...]}."""
     return json.loads(path.read_text())

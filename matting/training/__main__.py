@@ -13,8 +13,11 @@ def main() -> int:
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: cuda if there is one")
     parser.add_argument("--threads", type=int, help="CPU threads; default: all")
     parser.add_argument("--until", type=int, help="stop (resumable) after this many steps")
-    parser.add_argument("--publish", action="store_true",
-                        help="do not train: put the run's best weights where the recipe says")  # fmt: skip
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="do not train: put the run's best weights where the recipe says",
+    )
     args = parser.parse_args()
 
     import torch

@@ -153,7 +153,7 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
         if run.step % recipe.save_every == 0 or run.step == end:
             run.save()
         if run.step % recipe.validate_every == 0 or run.step == recipe.steps:
-            scores = examine(run, held_out, plan.size if plan.size[0] < plan.size[1] else plan.size[::-1])
+            scores = examine(run, held_out, (min(plan.size), max(plan.size)))
             progress.note(run.step, scores)
     return run
 
@@ -232,7 +232,8 @@ class Progress:
         left = (self.steps - plan.step - 1) / max(pace, 1e-9)
         bar = "#" * int(20 * (plan.step + 1) / self.steps)
         parts = " ".join(f"{name} {value:.3f}" for name, value in self.mean.items())
-        line = f"[{bar:20}] {plan.step + 1}/{self.steps} {pace:.2f} steps/s, {left / 60:.0f} min left  {parts}"
+        line = f"[{bar:20}] {plan.step + 1}/{self.steps} {pace:.2f} steps/s, "
+        line += f"{left / 60:.0f} min left  {parts}"
         print(("\r\033[K" if self.live else "") + line, end="" if self.live else "\n",
               file=sys.stderr, flush=True)  # fmt: skip
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import torch
 
-from matting.metrics import matting_quality, overlap_matrix
 from matting.metrics import match as pair
+from matting.metrics import matting_quality, overlap_matrix
 from matting.network.live import LiveNetwork, mattes
 from matting.synthesis.scenes import Sample, random_scene, render
 from matting.synthesis.sources import Sources
@@ -129,7 +129,8 @@ def sheet(
     for sample in samples:
         alpha, _ = predict(network, sample, scale, device)
         rows = [sample.rgb, tint(sample.alpha / np.float32(255)), tint(alpha)]
-        tiles.append(cv2.resize(np.vstack(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        stacked = np.vstack(rows)
+        tiles.append(cv2.resize(stacked, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     across = 6
     grid = [np.hstack(tiles[i : i + across]) for i in range(0, len(tiles) - across + 1, across)]
     path.parent.mkdir(parents=True, exist_ok=True)

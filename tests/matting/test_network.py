@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engines.people import Answer, choose, people, working_size  # noqa: E402
+from engines.people import Answer, choose, people, share_out, working_size  # noqa: E402
 from matting.network import detail, live  # noqa: E402
 from matting.network.export import fold_norms  # noqa: E402
 
@@ -141,6 +141,16 @@ def test_a_person_said_twice_is_one_person_and_two_who_touch_are_two():
 
     assert choose(answer, 0.5).tolist() == [1, 2]
     assert choose(answer, 0.85).tolist() == [1]
+
+
+def test_people_share_a_pixel_and_a_doubtful_one_takes_only_what_is_left():
+    alpha = np.float32([0.9, 0.6, 0.5, 0.1]).reshape(4, 1, 1)
+    share_out(alpha, np.float32([0.9, 0.8, 0.3, 0.2]))
+    assert alpha.ravel() == pytest.approx([0.6, 0.4, 0, 0], abs=1e-6)
+
+    alpha = np.float32([0.7, 0.5, 0.1]).reshape(3, 1, 1)
+    share_out(alpha, np.float32([0.9, 0.4, 0.3]))
+    assert alpha.ravel() == pytest.approx([0.7, 0.25, 0.05], abs=1e-6)
 
 
 @pytest.mark.parametrize(
