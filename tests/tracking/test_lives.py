@@ -328,3 +328,87 @@ def test_a_stray_speck_that_blows_up_the_box_costs_nobody_their_number():
 
     assert names.tolist() == [1]
     assert set(tracker.resolved.values()) == {1}
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_codes_tell_who_leaves_which_way_after_standing_in_one_place(turn):
+    """Both detected throughout, in the same box for a second; they part as they came, or cross."""
+    frames = []
+    for t in range(110):
+        gap = max(40 - t, 0, t - 70)
+        side = -1 if t < 40 or turn else 1
+        one = Person(x=70 + side * gap, look=1)
+        other = Person(x=70 - side * gap, look=2)
+        frames.append([one, other])
+
+    assert all(row == [1, 2] for row in live(frames, mattes=False))
+
+
+def test_mattes_decide_where_boxes_mislead():
+    """Two dancers entwined: boxes nearly the same and shaking, so that each often fits the other's
+    better.  One fills the upper left of it, one the lower right, and both move fast."""
+    tracker = Tracker()
+    rng = np.random.default_rng(2)
+    corner = np.tri(30, 20, -5, dtype=bool)
+    for t in range(40):
+        mattes = picture(Person(x=10, look=1), Person(x=10, look=2), codes=False)
+        x = 10 + 2 * t
+        mattes.coarse[:] = 0
+        mattes.coarse[0, 10:40, x // 2 : x // 2 + 20] = ~corner
+        mattes.coarse[1, 10:40, x // 2 : x // 2 + 20] = corner
+        mattes.box[:] = np.array([x, 20, x + 40, 80]) + rng.uniform(-4, 4, (2, 4))
+        if t < 5:  # to begin with, they are clearly two
+            mattes.box[1, [0, 2]] += 30
+        names = tracker.update(mattes, t / RATE)
+        if t >= tracker.delay_frames:
+            assert names.tolist() == [1, 2]
+
+
+def test_whoever_stopped_while_hidden_is_found_where_they_were():
+    """They walked behind a pillar, stood still for half a second, and step out again."""
+    frames = [[Person(x=5 + 2 * t)] if t < 30 else [] for t in range(45)]
+    frames += [[Person(x=65)]] * 5
+
+    assert live(frames, codes=False)[-1] == [1]
+
+
+def test_whoever_is_confirmed_was_first_seen_within_the_delay():
+    """What a reader holds back always reaches to the first sighting, however someone flickers."""
+    rng = np.random.default_rng(4)
+    tracker = Tracker()
+    born: dict[int, int] = {}
+    for t in range(400):
+        there = [i for i in range(3) if rng.random() < 0.6]
+        people = [Person(x=10 + 50 * i, look=i, score=0.7 + 0.1 * i) for i in there]
+        before = set(tracker.resolved)
+        names = tracker.update(picture(*people, codes=False), t / 4)
+        for handle in names[names < UNTRACKED].tolist():
+            born.setdefault(handle, t)
+        for handle in set(tracker.resolved) - before:
+            assert t - born[handle] <= tracker.delay_frames
+    assert tracker.resolved
+
+
+def test_a_twin_where_someone_was_does_not_share_their_number():
+    """One of a pair of twins vanishes, appears elsewhere, and then the other steps in."""
+    stays, one = Person(x=70, look=1), Person(x=5, look=2)
+    moved, twin = Person(x=130, look=2), Person(x=5, look=2)
+    frames = [[stays, one]] * 20 + [[stays]] * 10 + [[stays, moved]] * 8
+    frames += [[stays, moved, twin]] * 8
+
+    numbers = live(frames)
+
+    assert numbers[-9] == [2, 1]
+    assert numbers[-1] == [2, 1, 3]
+
+
+def test_whoever_stopped_while_hidden_is_found_though_the_camera_panned():
+    tracker = Tracker()
+    pan = np.array([[1, 0, -40.0], [0, 1, 0]])  # once, while they are hidden
+    for t in range(50):
+        there = [] if 30 <= t < 45 else [Person(x=min(5 + 2 * t, 63) - 40 * (t > 35))]
+        names = tracker.update(
+            picture(*there, codes=False), t / RATE, camera=pan if t == 35 else None
+        )
+
+    assert names.tolist() == [1]
