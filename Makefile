@@ -7,9 +7,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DATA   ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu check bench train clean
+.PHONY: help demo setup test test-gpu check bench eval train clean
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
@@ -17,7 +18,8 @@ help:
 	@echo "make test      all tests"
 	@echo "make test-gpu  all tests, and those that need a GPU must run"
 	@echo "make check     style, types, arrows between rooms, licences"
-	@echo "make bench     speed of the pipeline beside the bare network, and memory"
+	@echo "make bench     speed of engines, of the pipeline beside the bare network, and memory"
+	@echo "make eval      quality against labelled pictures in DATA=$(DATA)"
 	@echo "make train     train the live network (configs/train_live.yaml; hours)"
 
 $(VENV)/core.stamp: pyproject.toml
@@ -52,8 +54,13 @@ check: $(VENV)/dev.stamp
 	$(BIN)/python .ci/licences.py
 
 bench: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.engines
 	$(BIN)/python -m bench.pipeline
 	$(BIN)/python -m bench.memory
+
+eval: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.evaluate_clip --clip $(DATA)/clips/bedroom.mp4
+	$(BIN)/python -m bench.evaluate_photos --data $(DATA)/scenes
 
 train: $(VENV)/dev.stamp
 	$(BIN)/python -m matting.training configs/train_live.yaml
