@@ -223,19 +223,20 @@ def _unknown(key: object, kind: type, path: str) -> str:
     near = get_close_matches(str(key), names, n=1)
     if near:
         return f"unknown key '{path}{key}'; did you mean {path}{near[0]}?"
-    elsewhere = [p for p in _paths(Settings) if p.rsplit(".", 1)[-1] == key]
+    elsewhere = [p for p in setting_names() if p.rsplit(".", 1)[-1] == key]
     if elsewhere:
         return f"unknown key '{path}{key}'; did you mean {' or '.join(elsewhere)}?"
     return f"unknown key '{path}{key}'; {path.rstrip('.') or 'at the top'} has: {_listed(kind)}"
 
 
-def _paths(kind: type, path: str = "") -> list[str]:
+def setting_names(kind: type = Settings, path: str = "") -> list[str]:
+    """Every setting by its path, such as `engine.threads`."""
     hints = typing.get_type_hints(kind)
     found = []
     for f in fields(kind):
         name = f"{path}{f.name}"
         inner = hints[f.name]
-        found += _paths(inner, f"{name}.") if is_dataclass(inner) else [name]  # type: ignore[arg-type]
+        found += setting_names(inner, f"{name}.") if is_dataclass(inner) else [name]  # type: ignore[arg-type]
     return found
 
 
