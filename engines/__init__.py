@@ -48,7 +48,7 @@ def _probe(name: str) -> tuple[bool, str]:
 
 
 def load_engine(
-    names: Sequence[str], weights: Path, *, threads: int | None = None,
+    names: Sequence[str], weights: Path | str, *, threads: int | None = None,
     score_threshold: float = 0.3, log: Log | None = None,
 ) -> Engine:  # fmt: skip
     """The first backend of `names` that can run here, loaded and warm.
@@ -64,7 +64,7 @@ def load_engine(
         ok, reason = _probe(name)
         if ok:
             try:
-                engine = _load(name, weights, threads, score_threshold)
+                engine = _load(name, Path(weights), threads, score_threshold)
             except (EngineError, ImportError) as error:
                 reason = str(error)
             else:
