@@ -1,1 +1,1 @@
-"""Pictures in, pictures out, the overlap between: files at both ends, generators in the middle."""
+"""Pictures in, pictures out, and the overlap between: files at both ends, generators within."""

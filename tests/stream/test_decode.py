@@ -167,6 +167,18 @@ def test_all_pixel_formats_give_the_same_picture(tmp_path, codec, pix_fmt, name)
     assert np.abs(frames[2].rgb[5, 5].astype(int) - 120).max() <= 2
 
 
+def test_full_range_is_respected_at_ten_bits_too(tmp_path):
+    path = write_clip(
+        tmp_path / "a.mkv", frames=1, squares=[BIG_RED], codec="ffv1", pix_fmt="yuv420p10le",
+        full_range=True,
+    )  # fmt: skip
+
+    _, frames = decoded(path)
+
+    assert np.abs(frames[0].rgb[80, 100].astype(int) - 120).max() <= 1
+    assert np.abs(frames[0].rgb[20, 20].astype(int) - COLOURS["red"]).max() <= 3
+
+
 @pytest.mark.parametrize("size", [(65, 49), (1, 1), (2, 2), (16, 1024)])
 def test_any_size_is_kept(tmp_path, size):
     path = write_clip(tmp_path / "a.mkv", frames=2, size=size, codec="ffv1")
@@ -303,11 +315,14 @@ def test_no_permission_is_told_apart_from_no_video(tmp_path, monkeypatch):
 def test_a_playlist_cannot_make_us_open_other_files(tmp_path):
     """Under a video's name, and with the first line pushed out of sight."""
     secret = write_clip(tmp_path / "secret.mp4")
-    listing = f"\n#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:{secret}\n#EXT-X-ENDLIST\n"
+    listing = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:{secret}\n#EXT-X-ENDLIST\n"
+    with av.open(str(_bytes(tmp_path / "b.m3u8", listing.encode()))) as opened:
+        assert opened.streams.video  # FFmpeg would follow it
 
-    for name in ("a.mp4", "a.m3u8", "a.txt"):
-        with pytest.raises(InputError):
-            open_source(_bytes(tmp_path / name, listing.encode()))
+    for name in ("a.m3u8", "a.mp4", "a.txt"):
+        for text in (listing, "\n" + listing):
+            with pytest.raises(InputError):
+                open_source(_bytes(tmp_path / name, text.encode()))
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "-y.mp4", "é 漢 🎬.mp4", "pipe:1.mp4", "%d.mp4"])
