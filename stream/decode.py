@@ -529,13 +529,13 @@ def read_picture(file: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of one picture file, turned upright by its EXIF tag."""
     try:
         data = np.fromfile(file, np.uint8)
-        rgb = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except (OSError, cv2.error, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) else "damaged, or far too large"
         raise InputError(f"{file}: the picture cannot be read ({reason})") from None
-    if rgb is None:
+    if bgr is None:
         raise InputError(f"{file}: the picture cannot be decoded (damaged or of an unknown kind)")
-    return rgb
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def _is_picture(head: bytes) -> bool:
