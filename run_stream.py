@@ -225,11 +225,12 @@ def _report(error: Exception, console: Console, debug: bool) -> int:
 def _kind(error: Exception) -> tuple[int, str]:
     if isinstance(error, ConfigError):
         return USAGE, str(error)
-    from engines.base import EngineError
+    from engines.base import EngineError, PictureError
     from stream.decode import InputError
     from stream.encode import OutputError
 
-    for kind, code in ((InputError, INPUT), (OutputError, OUTPUT), (EngineError, ENGINE)):
+    kinds = {InputError: INPUT, PictureError: INPUT, OutputError: OUTPUT, EngineError: ENGINE}
+    for kind, code in kinds.items():
         if isinstance(error, kind):
             return code, str(error)
     return INTERNAL, f"{type(error).__name__}: {error} (our mistake; --debug shows where)"

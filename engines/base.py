@@ -19,6 +19,10 @@ class EngineError(RuntimeError):
     """The engine asked for cannot run here, or failed; the message names it, and the cure."""
 
 
+class PictureError(ValueError):
+    """This picture cannot be matted, whatever runs the network; the message says what it is."""
+
+
 class Engine(Protocol):
     """Runs the matting network on one picture at a time.
 

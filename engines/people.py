@@ -13,6 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from engines.base import PictureError
 from matting.frames import UNTRACKED, Mattes, no_one
 
 SURE = 8.0  # matting/network/detail.py
@@ -39,7 +40,7 @@ def working_size(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
     """The (H, W) the network sees of a picture of `size`: same shape to the nearest multiple."""
     height, width = size
     if not 1 / 16 <= height / width <= 16:
-        raise ValueError(
+        raise PictureError(
             f"the picture is {width} x {height}; a side more than 16 times the other is not matted"
         )
     scale = (area / (height * width)) ** 0.5

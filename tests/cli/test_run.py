@@ -19,6 +19,7 @@ import pytest
 
 import run_stream
 from engines.base import EngineError
+from engines.people import working_size
 from tests.fakes import (
     COLOURS,
     Square,
@@ -280,6 +281,18 @@ def test_an_engine_that_fails_on_the_way_leaves_readable_files(tmp_path, capsys)
     assert "out of memory" in capsys.readouterr().err
     assert 8 <= len(track(tmp_path / "out", 1)) <= 12
     assert json.loads((tmp_path / "out" / "people.json").read_text())["complete"] is False
+
+
+def test_a_picture_the_network_refuses_ends_with_3(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "strip.png"), picture(0, size=(8, 400)))
+
+    class Real(SquaresEngine):
+        def step(self, rgb, state):
+            working_size(rgb.shape[:2])
+            return super().step(rgb, state)
+
+    assert run(tmp_path / "strip.png", "-o", tmp_path / "out", engine=Real()) == 3
+    assert "400 x 8" in capsys.readouterr().err
 
 
 def test_our_own_mistakes_end_with_1_and_a_traceback_only_when_asked(tmp_path, capsys):
