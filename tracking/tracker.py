@@ -262,17 +262,19 @@ class Tracker:
             self._learn(seen, pairs, cosine, clear)
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
-        allowed = confirmed[:, None] & ~confident & ~missing[:, None]
-        if trust >= ENOUGH_TRUST:
-            allowed |= confirmed[:, None] & ~confident & (agreement > RETURN_AGREEMENT)
-        same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
-        pairs.settle(same, allowed & (same > wanted.min_weak_overlap))
+        if not confident.all():
+            allowed = confirmed[:, None] & ~confident & ~missing[:, None]
+            if trust >= ENOUGH_TRUST:
+                allowed |= confirmed[:, None] & ~confident & (agreement > RETURN_AGREEMENT)
+            same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
+            pairs.settle(same, allowed & (same > wanted.min_weak_overlap))
 
         # stage 3: what confident detections are left may be someone still tentative
-        allowed = ~confirmed[:, None] & confident
-        same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
-        same *= seen.score
-        pairs.settle(same, allowed & (same > wanted.min_birth_overlap))
+        if not confirmed.all():
+            allowed = ~confirmed[:, None] & confident
+            same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
+            same *= seen.score
+            pairs.settle(same, allowed & (same > wanted.min_birth_overlap))
         return pairs
 
     def _best_overlap(
