@@ -1,4 +1,4 @@
-"""python -m matting.training RECIPE [--publish]: train, or publish the best weights of a run."""
+"""python -m matting.training RECIPE: train, publish the best weights of a run, or score weights."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def main() -> int:
         action="store_true",
         help="do not train: put the run's best weights where the recipe says",
     )
+    parser.add_argument(
+        "--evaluate",
+        type=Path,
+        metavar="WEIGHTS",
+        help="do not train: score these weights on the held-out pictures",
+    )
     args = parser.parse_args()
 
     import torch
@@ -30,7 +36,9 @@ def main() -> int:
         if args.threads:
             torch.set_num_threads(args.threads)
         device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if args.publish:
+        if args.evaluate:
+            print(loop.evaluate(recipe, args.evaluate, device).told())
+        elif args.publish:
             print(f"published {loop.publish(recipe, device)}")
         else:
             loop.train(recipe, device, args.until)

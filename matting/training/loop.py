@@ -143,7 +143,7 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
     train_on = material.load(
         data, singles=labels.get("single", ()), groups=labels.get("group", ()), limit=recipe.limit
     )
-    held_out = material.load(data, held_out=True, limit=recipe.limit)
+    exam = Exam(recipe, device)
     progress = Progress(recipe.steps, run.folder / "log.ndjson")
     end = min(recipe.steps, until or recipe.steps)
     for plan, batch in batches(recipe, train_on, run.step):
@@ -153,33 +153,51 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
         if run.step % recipe.save_every == 0 or run.step == end:
             run.save()
         if run.step % recipe.validate_every == 0 or run.step == recipe.steps:
-            scores = examine(run, held_out, (min(plan.size), max(plan.size)))
-            progress.note(run.step, scores)
+            progress.note(run.step, examine(run, exam))
     return run
 
 
-def examine(run: Run, held_out: material.Sources, size: tuple[int, int]) -> validate.Scores:
+class Exam:
+    """Pictures never trained on, at the size the recipe ends with; the same for every network."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        held_out = material.load(Path(recipe.data), held_out=True, limit=recipe.limit)
+        size = tuple(side * SCALE for side in recipe.stages[-1].size)
+        self.scenes = validate.validation_scenes(held_out, size, recipe.validation)
+        self.photos = validate.photo_samples(held_out, size)
+        self.device = device
+
+    def score(self, network: live.LiveNetwork) -> validate.Scores:
+        return validate.score(network, self.scenes, self.photos, SCALE, self.device)
+
+    def draw(self, network: live.LiveNetwork, path: Path) -> None:
+        picked = self.scenes[:12] + self.photos[:6]
+        validate.sheet(network, picked, SCALE, self.device, path)
+
+
+def examine(run: Run, exam: Exam) -> validate.Scores:
     """Score the averaged weights, draw a sheet, keep them as `best` if they are."""
-    full = (size[0] * SCALE, size[1] * SCALE)
-    scenes = validate.validation_scenes(held_out, full, run.recipe.validation)
-    photos = validate.photo_samples(held_out, full)
-    scores = validate.score(run.average, scenes, photos, SCALE, run.device)
-    picked = scenes[:12] + photos[:6]
-    validate.sheet(run.average, picked, SCALE, run.device, run.folder / f"sheet_{run.step:06d}.png")
+    scores = exam.score(run.average)
+    exam.draw(run.average, run.folder / f"sheet_{run.step:06d}.png")
     best = run.folder / "best.safetensors"
-    if not best.exists() or scores.headline > published_headline(best):
+    if not best.exists() or scores.headline > _headline(best):
         live.save(
             run.average, best, step=str(run.step), scores=json.dumps(asdict(scores)),
-            headline=repr(scores.headline), size=json.dumps(size),
+            headline=repr(scores.headline),
         )  # fmt: skip
     return scores
 
 
-def published_headline(path: Path) -> float:
+def _headline(path: Path) -> float:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         return float((file.metadata() or {}).get("headline", "-inf"))
+
+
+def evaluate(recipe: Recipe, weights: Path, device: torch.device) -> validate.Scores:
+    """Score trained weights on the recipe's held-out pictures."""
+    return Exam(recipe, device).score(live.load(weights)[0].to(device))
 
 
 def publish(recipe: Recipe, device: torch.device) -> Path:
@@ -190,15 +208,11 @@ def publish(recipe: Recipe, device: torch.device) -> Path:
     if not recipe.weights:
         raise RecipeError("the recipe names no `weights` to publish to")
     best, target = Path(recipe.run) / "best.safetensors", Path(recipe.weights)
-    network, header = live.load(best)
+    if not best.exists():
+        raise RecipeError(f"{best}: the run has no validated weights yet")
     if target.exists():
-        held_out = material.load(Path(recipe.data), held_out=True, limit=recipe.limit)
-        size = tuple(json.loads(header["size"]))
-        full = (size[0] * SCALE, size[1] * SCALE)
-        scenes = validate.validation_scenes(held_out, full, recipe.validation)
-        photos = validate.photo_samples(held_out, full)
-        mine = validate.score(network.to(device), scenes, photos, SCALE, device)
-        theirs = validate.score(live.load(target)[0].to(device), scenes, photos, SCALE, device)
+        exam = Exam(recipe, device)
+        mine, theirs = (exam.score(live.load(path)[0].to(device)) for path in (best, target))
         if mine.headline <= theirs.headline:
             raise Worse(
                 f"{best} scores {mine.headline:.4f}, {target} already {theirs.headline:.4f}: "
