@@ -176,10 +176,11 @@ def _by_frame(numbers: np.ndarray, rows: np.ndarray, frames: int) -> list[np.nda
 def _gap_text(gaps: Sequence[GapScores]) -> str:
     parts = []
     for gap in gaps:
-        reach = f"{gap.shortest}-{gap.longest}" if gap.longest else f">={gap.shortest}"
-        share = (100 * gap.same / gap.gaps, 100 * gap.stranger / gap.gaps) if gap.gaps else (0, 0)
-        parts.append(f"{reach} f: {share[0]:.0f} % of {gap.gaps} (stranger {share[1]:.0f} %)")
-    return "; ".join(parts)
+        if gap.gaps:
+            reach = f"{gap.shortest}-{gap.longest}" if gap.longest else f">={gap.shortest}"
+            same, stranger = 100 * gap.same / gap.gaps, 100 * gap.stranger / gap.gaps
+            parts.append(f"{reach} f: {same:.0f} % of {gap.gaps} (stranger's {stranger:.0f} %)")
+    return "; ".join(parts) or "any length: nobody leaves and returns in this data"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
