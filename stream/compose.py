@@ -296,17 +296,13 @@ class _Scene:
     def blurred_person(self, alpha: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8: a person's own colours, smeared until the person cannot be told."""
         own = self.shrunk(alpha)
-        x, y, width, height = cv2.boundingRect(alpha)
-        sigma = BLUR_PERSON * max(width, height) * own.shape[0] / self.size[0]
-        inside = own >= 128
-        if not inside.any():
-            inside = own > 0
-        if not inside.any():
-            return self.rgb
-        weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), max(sigma, 1.0))
-        colour = self.small * inside[:, :, None].astype(np.float32)
-        colour = cv2.GaussianBlur(colour, (0, 0), max(sigma, 1.0))
-        smear = _spread(colour / np.maximum(weight, 1e-6)[:, :, None], weight > 0.02)
+        inside = own >= 128 if (own >= 128).any() else own > 0
+        sigma = BLUR_PERSON * max(_region(alpha).size) / 2**self.steps
+        level = _weighted(self.small, inside)
+        while sigma > 2:  # so wide a blur needs no fine picture
+            level, sigma = _halved(_even(level)), sigma / 2
+        level = cv2.GaussianBlur(level, (0, 0), max(sigma, 0.5))
+        smear = _spread(level[:, :, :3] / np.maximum(level[:, :, 3:], 1e-6), level[:, :, 3] > 0.02)
         return self.grown(_bytes(smear))
 
 
@@ -420,9 +416,9 @@ class _Blurred(_Layer):
     """The original background out of focus.  People are left out first, or they would glow."""
 
     def picture(self, scene: _Scene) -> np.ndarray:
-        filled = _spread(scene.small, scene.clear)
+        filled = _bytes(_spread(scene.small, scene.clear))
         sigma = BLUR_BACKGROUND * filled.shape[0]
-        return scene.grown(_bytes(cv2.GaussianBlur(filled, (0, 0), max(sigma, 0.5))))
+        return scene.grown(cv2.GaussianBlur(filled, (0, 0), max(sigma, 0.5)))
 
 
 class _AsItWas(_Layer):
@@ -635,15 +631,10 @@ def _spread(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
     if not known.any():
         return np.full(colours.shape, 128, np.float32)
-    level = np.empty((*known.shape, 4), np.float32)  # colour times weight, weight
-    np.multiply(colours, known[:, :, None], out=level[:, :, :3])
-    level[:, :, 3] = known
+    level = _weighted(colours, known)
     levels = [level]
     while max(level.shape[:2]) > 1 and level[:, :, 3].min() == 0:
-        height, width = level.shape[:2]
-        if height % 2 or width % 2:
-            level = cv2.copyMakeBorder(level, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
-        level = _halved(level)
+        level = _halved(_even(level))
         levels.append(level)
     filled = level[:, :, :3] / np.maximum(level[:, :, 3:], 1e-6)
     for level in reversed(levels[:-1]):
@@ -654,6 +645,22 @@ def _spread(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
         sure = np.minimum(weight * 2, 1)  # half a cell of known pixels is enough to be trusted
         filled = filled * (1 - sure) + level[:, :, :3] * (sure / np.maximum(weight, 1e-6))
     return filled
+
+
+def _weighted(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(h, w, 4) float32: colour times weight, and the weight: 1 where known, else 0."""
+    level = np.empty((*known.shape, 4), np.float32)
+    np.multiply(colours, known[:, :, None], out=level[:, :, :3])
+    level[:, :, 3] = known
+    return level
+
+
+def _even(level: np.ndarray) -> np.ndarray:
+    """The same with even sides; what is added weighs nothing."""
+    height, width = level.shape[:2]
+    if height % 2 == width % 2 == 0:
+        return level
+    return cv2.copyMakeBorder(level, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
 
 
 def _halved(picture: np.ndarray) -> np.ndarray:
@@ -687,7 +694,7 @@ def _cover(rgb: np.ndarray, size: tuple[int, int], pixel_aspect: float = 1.0) ->
     columns = min(rgb.shape[1], max(1, round(size[1] / scale / pixel_aspect)))
     top, left = (rgb.shape[0] - rows) // 2, (rgb.shape[1] - columns) // 2
     crop = rgb[top : top + rows, left : left + columns]
-    shrinking = rows > size[0] or columns > size[1]
+    shrinking = rows >= 2 * size[0] or columns >= 2 * size[1]  # below, areas look no better
     return cv2.resize(
         crop, size[::-1], interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     )

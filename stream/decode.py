@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -35,7 +36,9 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,"
     "asf,ogg,nut,mxf,dv,gif,wtv,rm,mjpeg,yuv4mpegpipe,apng,mp3,aac,wav,flac,mpegtsraw,amr,aiff,ac3"
 )
-MAX_PIXELS = 1 << 27  # a header that promises more than 134 megapixels is not believed
+# What a header promises is not believed beyond these: a few bytes could ask for all memory.
+MAX_PIXELS = 1 << 26  # of a video's frame: 8192 x 8192
+MAX_PICTURE_PIXELS = 1 << 28  # of a photograph: 16384 x 16384
 
 HD_ROWS, HD_COLUMNS = 576, 1280  # above either, untagged video is BT.709 by convention, else BT.601
 
@@ -529,6 +532,14 @@ def read_picture(file: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of one picture file, turned upright by its EXIF tag."""
     try:
         data = np.fromfile(file, np.uint8)
+        height, width = _declared_size(data[:65536].tobytes())
+        if height * width > MAX_PICTURE_PIXELS:
+            raise InputError(
+                f"{file}: the picture says it is {width} x {height}, more than "
+                f"{MAX_PICTURE_PIXELS // 2**20} megapixels; scale it down first"
+            )
+        if _png_is_cut(data):
+            raise InputError(f"{file}: the picture breaks off or is damaged; copy it again")
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except (OSError, cv2.error, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) else "damaged, or far too large"
@@ -536,6 +547,37 @@ def read_picture(file: Path) -> np.ndarray:
     if bgr is None:
         raise InputError(f"{file}: the picture cannot be decoded (damaged or of an unknown kind)")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _declared_size(head: bytes) -> tuple[int, int]:
+    """(H, W) that a PNG or JPEG claims, before anything is allocated for it; (0, 0) if not told."""
+    if head.startswith(b"\x89PNG") and len(head) >= 24:
+        width, height = struct.unpack(">II", head[16:24])
+        return height, width
+    at = 2
+    while head.startswith(b"\xff\xd8") and at + 9 <= len(head):
+        marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
+        if head[at] != 0xFF or marker == 0xFF:  # fill bytes
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            height, width = struct.unpack(">HH", head[at + 5 : at + 9])
+            return height, width
+        else:
+            at += 2 + length
+    return 0, 0
+
+
+def _png_is_cut(data: np.ndarray) -> bool:
+    """Whether a PNG's pieces claim more bytes than there are; OpenCV would allocate the claim."""
+    if data[:4].tobytes() != b"\x89PNG":
+        return False
+    at = 8
+    while at + 12 <= len(data):  # length, name, contents, checksum
+        length = int.from_bytes(data[at : at + 4].tobytes(), "big")
+        if data[at + 4 : at + 8].tobytes() == b"IEND":
+            return False
+        at += 12 + length
+    return True
 
 
 def _is_picture(head: bytes) -> bool:

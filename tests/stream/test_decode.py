@@ -293,6 +293,7 @@ def test_many_mutilated_files_end_in_frames_or_in_an_input_error(tmp_path):
         (lambda p: "rtsp://camera/1", "is an address"),
         (lambda p: p / ("x" * 300), "cannot be opened"),
         (lambda p: _bytes(p / "a.jpg", b"\xff\xd8\xff\xe0 no more"), "cannot be decoded"),
+        (lambda p: cut_short(save(p / "a.png", picture()), 0.7), "breaks off or is damaged"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_plain_words(tmp_path, make, message):
@@ -403,6 +404,18 @@ def test_a_photograph_is_a_source_of_one_frame(tmp_path, suffix):
     assert (source.kind, source.names, source.size) == ("images", ["me"], (96, 160))
     assert len(frames) == 1
     assert np.abs(frames[0].rgb.astype(int) - picture()).mean() < 6  # JPEG bleeds at edges
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_photograph_that_claims_to_be_huge_is_refused_before_memory_is_taken(tmp_path, suffix):
+    path = save(tmp_path / f"bomb{suffix}", picture(size=(100, 200)))
+    data = path.read_bytes()
+    small = {".png": struct.pack(">II", 200, 100), ".jpg": struct.pack(">HH", 100, 200)}[suffix]
+    huge = {".png": struct.pack(">II", 30000, 30000), ".jpg": struct.pack(">HH", 30000, 30000)}
+    path.write_bytes(data.replace(small, huge[suffix], 1))
+
+    with pytest.raises(InputError, match="30000 x 30000"):
+        open_source(path)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
