@@ -44,9 +44,9 @@ from stream.decode import (
 )
 
 # Lossless gray, 960x540, one thread, CPU-ms and kB per frame (2 shared cores, 2026-11-22):
-#   FFV1 level 3, Golomb-Rice, 16 slices   2.2   8.6     blank: 0.5 kB, coded once and repeated
-#   FFV1 level 1, Golomb-Rice              2.1   7.9
-#   H.264 qp 0 ultrafast, all intra        0.8  14.5     reads back as 4:2:0, not as gray
+#   FFV1 level 3, Golomb-Rice, 4 slices    2.0   8.1     blank: 0.2 kB, coded once and repeated
+#   FFV1 level 1, Golomb-Rice              2.0   7.9
+#   H.264 qp 0 ultrafast, all intra        0.7  14.5     reads back as 4:2:0, not as gray
 #   H.264 qp 0 superfast                   3.2  10.3
 # FFV1: every reader gets one gray plane with the codes 0..255 that went in, each slice carries a
 # checksum, and as every frame stands alone one encoder serves all people and a blank costs nothing.
