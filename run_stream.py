@@ -151,7 +151,7 @@ def matted(
     from stream.stages import follow, matte, matte_each
 
     if source.kind == "images":
-        return matte_each(frames, engine)
+        return matte_each(frames, engine, settings.tracking.confident_score)
     return follow(matte(frames, engine), new_tracker(settings))
 
 

@@ -26,7 +26,7 @@ what is written:
   video     alpha.mkv (one lossless gray track per person), composite.mp4, people.json
   pictures  <name of the picture>/person_0001.png, ..., composite.png, and one people.json
 
-BACKGROUND  keep, blur, a colour ("#00b140", green), or a picture or video file
+BACKGROUND  marks (who is who), keep, blur, a colour ("#00b140", green), or a picture or video file
 TREATMENT   keep, remove, blur (the person), or a colour or file to stand behind this person
 
 exit codes:

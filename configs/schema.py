@@ -72,11 +72,12 @@ class TrackingSettings:
 class LookSettings:
     """What happens to whom in the composite.  The alpha tracks are the same whatever is set here.
 
-    A background is `keep`, `blur`, a colour (`"#00ff00"`) or a picture or video file.  A treatment
-    is `keep`, `remove`, `blur` (the person), or a colour or file (the background around them).
+    A background is `marks` (the scene, everyone tinted and numbered), `keep` (the scene), `blur`, a
+    colour (`"#00ff00"`) or a picture or video file.  A treatment is `keep`, `remove`, `blur` (the
+    person), or a colour or file (the background around them).
     """
 
-    background: str = "keep"  # behind everyone
+    background: str = "marks"  # behind everyone
     people: Mapping[int, str] = field(default_factory=dict)  # id -> treatment of this person
 
 

@@ -13,6 +13,7 @@ background behind a person) are guessed on a picture about 135 rows high, where 
 
 from __future__ import annotations
 
+import colorsys
 import math
 import os
 import re
@@ -37,6 +38,7 @@ REGION_ROWS = 36  # the grid on which people's own background regions are drawn
 REGION_EDGE = 0.04  # of the diagonal: how softly one region passes into the next
 REGION_SECONDS = 0.4  # how long a region takes to follow a person
 MOVED_CELLS = 0.5  # low-resolution pixels the camera may drift before what was seen is forgotten
+MARK_STRENGTH = 0.5  # of a mark's colour; the rest is the person
 FLAT_NOISE = 6.0  # codes: how much a picture may change where it has no gradient to show motion
 
 COLOURS = {
@@ -107,12 +109,24 @@ class Look:
 
     background: Backdrop = ORIGINAL
     people: Mapping[int, Treatment] = field(default_factory=dict)
+    marks: bool = False  # tint everyone in a colour of their own and write their number
 
     @classmethod
     def of(cls, background: str = "original", people: Mapping[int, str] | None = None) -> Look:
-        """A look from words, as the command line and the settings file have them."""
+        """A look from words, as the command line and the settings file have them.
+
+        `marks` as background is the original with everyone marked: a picture to read numbers from.
+        """
         treatments = {number: Treatment.of(text) for number, text in (people or {}).items()}
-        return cls(Backdrop.of(background), treatments)
+        marks = background.strip().lower() == "marks"
+        return cls(ORIGINAL if marks else Backdrop.of(background), treatments, marks)
+
+
+def mark_colour(number: int) -> tuple[int, int, int]:
+    """RGB of a person's mark: the same for a number always, far from its neighbours' colours."""
+    hue = (number * 0.381966) % 1  # the golden section: no two small numbers come close
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def codes(alpha: np.ndarray) -> np.ndarray:
@@ -169,7 +183,27 @@ class Composer:
                 layer = self._over(self._layers[backdrop], scene)
             picture = layer if picture is None or share is None else _mixed(picture, layer, share)
         assert picture is not None, "the shares of a pixel add up to one"
-        return picture
+        return self._marked(picture, mattes) if self._look.marks else picture
+
+    def _marked(self, picture: np.ndarray, mattes: Mattes) -> np.ndarray:
+        """Everyone who was not removed in a colour of their own, with their number."""
+        out = picture.copy()
+        size = max(0.4, picture.shape[0] / 700)
+        for person in mattes:
+            if self._look.people.get(person.id, KEEP).person == "remove":
+                continue
+            alpha = codes(person.alpha * np.float32(MARK_STRENGTH))
+            part = _region(alpha)
+            if not part:
+                continue
+            colour = np.broadcast_to(np.uint8(mark_colour(person.id)), (*part.size, 3))
+            out[part.slices] = _blended(out[part.slices], colour, alpha[part.slices])
+            x = int(np.clip((person.box[0] + person.box[2]) / 2, 0, picture.shape[1] - 24 * size))
+            y = int(max(person.box[1] + 28 * size, 28 * size))
+            for shade, thickness in (((0, 0, 0), 5), ((255, 255, 255), 2)):
+                cv2.putText(out, str(person.id), (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, shade,
+                            max(1, round(thickness * size)), cv2.LINE_AA)  # fmt: skip
+        return out
 
     def _over(self, layer: _Layer, scene: _Scene) -> np.ndarray:
         """Everyone who stays, over a new background."""

@@ -38,6 +38,9 @@ class Tracker(Protocol):
 
     def update(self, mattes: Mattes, seconds: float) -> np.ndarray: ...
 
+    def finish(self) -> None:
+        """The video is over: what is still undecided is decided now."""
+
 
 def matte(frames: Iterable[Frame], engine: Engine) -> Iterator[Matted]:
     """Matte each frame.  The network's memory lives here, one per video."""
@@ -47,13 +50,17 @@ def matte(frames: Iterable[Frame], engine: Engine) -> Iterator[Matted]:
         yield frame, mattes
 
 
-def matte_each(frames: Iterable[Frame], engine: Engine) -> Iterator[Matted]:
+def matte_each(
+    frames: Iterable[Frame], engine: Engine, confident_score: float = 0.5
+) -> Iterator[Matted]:
     """Matte photographs that have nothing to do with one another: no memory, no tracker.
 
-    People are numbered from the left, 1, 2, ..., anew in every picture.
+    People are numbered from the left, 1, 2, ..., anew in every picture.  No later picture can
+    speak for someone the network doubts, so those below `confident_score` are left out.
     """
     for frame in frames:
         mattes, _ = engine.step(frame.rgb, engine.start())
+        mattes = mattes.pick(np.flatnonzero(mattes.score >= confident_score))
         mattes = mattes.pick(np.argsort(mattes.box[:, 0] + mattes.box[:, 2], kind="stable"))
         yield frame, mattes.named(np.arange(1, len(mattes) + 1))
 
@@ -66,6 +73,7 @@ def follow(matted: Iterable[Matted], tracker: Tracker) -> Iterator[Matted]:
         waiting.append((frame, mattes.named(tracker.update(mattes, frame.seconds))))
         if len(waiting) > tracker.delay_frames:
             yield _settled(*waiting.popleft(), tracker.resolved)
+    tracker.finish()
     while waiting:
         yield _settled(*waiting.popleft(), tracker.resolved)
 

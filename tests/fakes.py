@@ -283,6 +283,9 @@ class ColourTracker:
                 names.append(self._handles.setdefault(colour, -2 - len(self._handles)))
         return np.array(names, np.int64)
 
+    def finish(self) -> None:
+        """Whoever is not known by now stays unknown."""
+
 
 def named(mattes: Mattes) -> Mattes:
     """Everyone under the id of their colour: red is 1, green 2, ..."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from matting.frames import Frame, Mattes, no_one
-from stream.compose import Backdrop, Composer, Look, Treatment
+from stream.compose import Backdrop, Composer, Look, Treatment, mark_colour
 from stream.decode import InputError
 from tests.fakes import write_clip, write_sound
 
@@ -419,3 +419,22 @@ def test_the_same_scene_twice_gives_the_same_pictures():
             runs.append([shown(composer, [(60, 40 + i), (60, 150)], i / 30) for i in range(4)])
 
     np.testing.assert_array_equal(runs[0], runs[1])
+
+
+def test_marks_tint_each_person_in_a_colour_of_their_own_and_nothing_else():
+    alphas = two_discs()
+    rgb = np.clip(np.rint(painted(alphas)), 0, 255).astype(np.uint8)
+    frame = Frame(rgb, 0, Fraction(1, 25))
+
+    with Composer(Look.of("marks"), SIZE) as composer:
+        marked = composer.compose(frame, mattes_of(alphas))
+    with Composer(Look.of("marks", {1: "remove"}), SIZE) as composer:
+        without = composer.compose(frame, mattes_of(alphas))
+
+    nobody = alphas.sum(0) == 0
+    np.testing.assert_array_equal(marked[nobody], rgb[nobody])
+    for person, (y, x) in ((1, (80, 60)), (2, (80, 125))):  # below the number
+        expected = (rgb[y, x].astype(float) + mark_colour(person)) / 2
+        np.testing.assert_allclose(marked[y, x], expected, atol=2)
+    np.testing.assert_allclose(without[80, 50], WALL, atol=40)  # removed: neither them nor a mark
+    assert len({mark_colour(number) for number in range(1, 50)}) == 49

@@ -106,3 +106,17 @@ def test_the_composer_is_closed_when_the_stage_ends_early():
     np.testing.assert_array_equal(result, 255 - picture())
     assert len(named(mattes)) == 2
     assert inverter.closed
+
+
+def test_a_photograph_leaves_out_whom_the_network_doubts():
+    matted = list(matte_each(video(pts=range(1)), SquaresEngine(), confident_score=0.985))
+
+    assert [mattes.score.tolist() for _, mattes in matted] == [[pytest.approx(0.99)]]  # red alone
+
+
+def test_a_video_of_two_frames_has_people_in_it():
+    from tracking import Tracker
+
+    followed = list(follow(matte(video(pts=range(2)), SquaresEngine()), Tracker()))
+
+    assert [mattes.ids.tolist() for _, mattes in followed] == [[1, 2], [1, 2]]
