@@ -17,7 +17,7 @@ from engines.base import PictureError
 from matting.frames import UNTRACKED, Mattes, no_one
 
 SURE = 8.0  # matting/network/detail.py
-SAME = 0.7  # overlap of two location maps above which they are one person said twice
+SAME = 0.6  # overlap of two location maps above which they are one person said twice
 SURE_SCORE = 0.5  # from here on a person does not yield to another
 NOWHERE = 0.03  # location below which a person is not
 LEAST = 1.5e-4  # of the picture's area: less alpha than this is nobody (1,000 of 2560 x 2560)
@@ -62,8 +62,8 @@ def choose(answer: Answer, threshold: float) -> np.ndarray:
     order = np.argsort(-answer.score, kind="stable")
     order = order[answer.score[order] >= threshold]
     maps = answer.location[order].reshape(len(order), -1)
-    own = np.maximum(np.einsum("np,np->n", maps, maps), 1e-6)
-    overlap = (maps @ maps.T) / np.minimum(own[:, None], own[None])
+    common, own = maps @ maps.T, np.einsum("np,np->n", maps, maps)
+    overlap = common / np.maximum(own[:, None] + own - common, 1e-6)  # soft IoU, product form
     kept: list[int] = []
     for i in range(len(order)):
         if all(overlap[i, j] < SAME for j in kept):

@@ -129,6 +129,15 @@ def mark_colour(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def write_text(picture: np.ndarray, text: str, at: tuple[int, int], size: float) -> None:
+    """Text that can be read on any picture, its lower left corner at x, y; drawn in place."""
+    edge = max(1, round(1.5 * size))  # a thicker pen would not do: OpenCV 5 widens the letters too
+    around = [(dx, dy) for dx in (-edge, 0, edge) for dy in (-edge, 0, edge) if dx or dy]
+    for (dx, dy), shade in [*((shift, (0, 0, 0)) for shift in around), ((0, 0), (255, 255, 255))]:
+        cv2.putText(picture, text, (at[0] + dx, at[1] + dy), cv2.FONT_HERSHEY_SIMPLEX, size, shade,
+                    max(1, round(size)), cv2.LINE_AA)  # fmt: skip
+
+
 def codes(alpha: np.ndarray) -> np.ndarray:
     """Alpha in [0, 1] as uint8 codes, rounded: what is composed and what is saved."""
     return cv2.convertScaleAbs(alpha, alpha=255.0)
@@ -188,7 +197,7 @@ class Composer:
     def _marked(self, picture: np.ndarray, mattes: Mattes) -> np.ndarray:
         """Everyone who was not removed in a colour of their own, with their number."""
         out = picture.copy()
-        size = max(0.4, picture.shape[0] / 700)
+        size = max(0.5, picture.shape[0] / 600)
         for person in mattes:
             if self._look.people.get(person.id, KEEP).person == "remove":
                 continue
@@ -200,9 +209,7 @@ class Composer:
             out[part.slices] = _blended(out[part.slices], colour, alpha[part.slices])
             x = int(np.clip((person.box[0] + person.box[2]) / 2, 0, picture.shape[1] - 24 * size))
             y = int(max(person.box[1] + 28 * size, 28 * size))
-            for shade, thickness in (((0, 0, 0), 5), ((255, 255, 255), 2)):
-                cv2.putText(out, str(person.id), (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, shade,
-                            max(1, round(thickness * size)), cv2.LINE_AA)  # fmt: skip
+            write_text(out, str(person.id), (x, y), size)
         return out
 
     def _over(self, layer: _Layer, scene: _Scene) -> np.ndarray:

@@ -17,6 +17,7 @@ import av
 import cv2
 import numpy as np
 
+from stream.compose import write_text
 from stream.decode import InputError, open_source
 
 MOMENTS = 5  # rows
@@ -114,19 +115,13 @@ def _laid_out(columns: list[tuple[str, list[np.ndarray]]], rows: list[str]) -> n
     )
     for i, (title, cells) in enumerate(columns):
         left = GAP + i * (CELL_WIDTH + GAP)
-        _write(sheet, title, left + 4, HEAD - 8)
+        write_text(sheet, title, (left + 4, HEAD - 8), 0.5)
         for j, cell in enumerate(cells):
             top = HEAD + j * (height + GAP)
             sheet[top : top + cell.shape[0], left : left + CELL_WIDTH] = cell
             if i == 0:
-                _write(sheet, rows[j], left + 6, top + 20)
+                write_text(sheet, rows[j], (left + 6, top + 20), 0.5)
     return sheet
-
-
-def _write(sheet: np.ndarray, text: str, x: int, y: int) -> None:
-    for colour, thickness in (((0, 0, 0), 3), ((240, 240, 240), 1)):  # legible on any picture
-        cv2.putText(sheet, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness,
-                    cv2.LINE_AA)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
