@@ -61,7 +61,7 @@ def choose(answer: Answer, threshold: float) -> np.ndarray:
     """Rows of the codes that are people, by falling score, each person once."""
     order = np.argsort(-answer.score, kind="stable")
     order = order[answer.score[order] >= threshold]
-    maps = answer.location[order].reshape(len(order), -1)
+    maps = answer.location.reshape(len(answer.score), -1)[order]
     common, own = maps @ maps.T, np.einsum("np,np->n", maps, maps)
     overlap = common / np.maximum(own[:, None] + own - common, 1e-6)  # soft IoU, product form
     kept: list[int] = []
