@@ -17,8 +17,9 @@ from engines.base import PictureError
 from matting.frames import UNTRACKED, Mattes, no_one
 
 SURE = 8.0  # matting/network/detail.py
-SAME = 0.6  # overlap of two location maps above which they are one person said twice
+SAME = 0.7  # overlap of two location maps above which they are one person said twice
 SURE_SCORE = 0.5  # from here on a person does not yield to another
+EVERYWHERE = 1e-4  # so that claims alone decide where no location map speaks
 NOWHERE = 0.03  # location below which a person is not
 LEAST = 1.5e-4  # of the picture's area: less alpha than this is nobody (1,000 of 2560 x 2560)
 AREA = 288 * 512  # pixels of the picture the network works on, whatever its shape
@@ -89,7 +90,11 @@ def people(answer: Answer, rgb: np.ndarray, threshold: float) -> Mattes:
         windows.append(window)
         if window is not None:
             alpha[i][window] = matte(coefficient[i], colour, window)
-    share_out(alpha, answer.score[rows])
+    if part := contested(windows):
+        location = np.stack([cv2.resize(m, size[::-1])[part] for m in answer.location[rows]])
+        shared = np.ascontiguousarray(alpha[:, part[0], part[1]])
+        share_out(shared, answer.score[rows], location)
+        alpha[:, part[0], part[1]] = shared
     kept = []
     for i, window in enumerate(windows):
         if window is None or alpha[i][window].sum() < LEAST * size[0] * size[1]:
@@ -108,23 +113,41 @@ def people(answer: Answer, rgb: np.ndarray, threshold: float) -> Mattes:
     )  # fmt: skip
 
 
-def share_out(alpha: np.ndarray, score: np.ndarray) -> None:
+def share_out(alpha: np.ndarray, score: np.ndarray, location: np.ndarray) -> None:
     """Make the alphas (n, H, W) of one picture sum to at most 1, in place.
 
-    People the network is sure of share what they claim; those it doubts get what is left.  A
-    doubtful second answer for somebody would otherwise take half of them, and be dropped later.
+    Where several people claim a pixel, what they claim together is divided by their claims times
+    the square of their locations (n, H, W): alpha knows edges, location knows who is where.
+    People the network is sure of go first and those it doubts get what is left; a doubtful second
+    answer for somebody would otherwise take half of them, and be dropped later.
     """
     sure = score >= SURE_SCORE
     free: np.ndarray | float = 1.0
     for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
-        if not len(rows) or (len(rows) == len(score) == 1):
+        if not len(rows):
             continue
-        claimed = np.add.reduce(alpha[rows])
-        scale = np.minimum(1.0, free / np.maximum(claimed, 1e-6))
-        if (scale < 1).any():
-            for row in rows:
-                alpha[row] *= scale
-        free = np.maximum(0.0, free - claimed * scale)
+        claimed = np.minimum(np.add.reduce(alpha[rows]), free)
+        weight = alpha[rows] * (np.square(location[rows]) + EVERYWHERE)
+        scale = claimed / np.maximum(np.add.reduce(weight), 1e-9)
+        for row, mine in zip(rows, weight, strict=True):
+            np.multiply(mine, scale, out=alpha[row])
+        free = free - claimed
+
+
+def contested(windows: list[tuple[slice, slice] | None]) -> tuple[slice, slice] | None:
+    """The smallest part of the picture with every pixel that two people can touch."""
+    parts = []
+    for i, one in enumerate(windows):
+        for other in windows[:i]:
+            if one and other:
+                low = [max(a.start, b.start) for a, b in zip(one, other, strict=True)]
+                high = [min(a.stop, b.stop) for a, b in zip(one, other, strict=True)]
+                if low[0] < high[0] and low[1] < high[1]:
+                    parts.append((*low, *high))
+    if not parts:
+        return None
+    top, left, bottom, right = np.array(parts).T
+    return slice(int(top.min()), int(bottom.max())), slice(int(left.min()), int(right.max()))
 
 
 def coefficients(answer: Answer, rows: np.ndarray) -> np.ndarray:

@@ -44,6 +44,11 @@ def opaque(z: Tensor) -> Tensor:
     return (z.sigmoid() * 1.02 - 0.01).clamp(0, 1)
 
 
-def share_out(alpha: Tensor) -> Tensor:
-    """(N, H, W) alphas of one picture, scaled down where together they exceed 1."""
-    return alpha / alpha.sum(0, keepdim=True).clamp(min=1.0)
+def share_out(alpha: Tensor, location: Tensor) -> Tensor:
+    """(N, H, W) alphas of one picture, made to sum to at most 1; location (N, H, W) in 0..1.
+
+    Where several people claim a pixel, what they claim together is divided by their claims times
+    the square of their locations: alpha knows edges, location knows who is where.
+    """
+    weight = alpha * (location.square() + 1e-4)
+    return weight * alpha.sum(0).clamp(max=1.0) / weight.sum(0).clamp(min=1e-9)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from matting.network import detail
 from matting.network.backbone import MobileNetV2
-from matting.network.blocks import mlp, per_code
+from matting.network.blocks import mlp, per_code, up_to
 from matting.network.guidance import UnitedGuidance
 from matting.network.instances import InstanceDecoder
 from matting.network.perception import GeneralPerception
@@ -181,4 +181,5 @@ def mattes(
     heads = heads + kernels[..., -1:, None]
     coefficient = detail.coefficients(heads, output.trimap[row, chosen])
     z = detail.alpha_logits(coefficient, rgb.expand(len(chosen), -1, -1, -1))
-    return detail.share_out(detail.opaque(z)), score[chosen], chosen
+    location = up_to(output.location[-1][row, chosen][None].sigmoid(), z)[0]
+    return detail.share_out(detail.opaque(z), location), score[chosen], chosen

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engines.people import Answer, choose, people, share_out, working_size  # noqa: E402
+from engines.people import Answer, choose, contested, people, share_out, working_size  # noqa: E402
 from matting.network import detail, live  # noqa: E402
 from matting.network.export import fold_norms  # noqa: E402
 
@@ -144,13 +144,34 @@ def test_a_person_said_twice_is_one_person_and_two_who_touch_are_two():
 
 
 def test_people_share_a_pixel_and_a_doubtful_one_takes_only_what_is_left():
+    everywhere = np.ones((4, 1, 1), np.float32)
     alpha = np.float32([0.9, 0.6, 0.5, 0.1]).reshape(4, 1, 1)
-    share_out(alpha, np.float32([0.9, 0.8, 0.3, 0.2]))
+    share_out(alpha, np.float32([0.9, 0.8, 0.3, 0.2]), everywhere)
     assert alpha.ravel() == pytest.approx([0.6, 0.4, 0, 0], abs=1e-6)
 
     alpha = np.float32([0.7, 0.5, 0.1]).reshape(3, 1, 1)
-    share_out(alpha, np.float32([0.9, 0.4, 0.3]))
+    share_out(alpha, np.float32([0.9, 0.4, 0.3]), everywhere[:3])
     assert alpha.ravel() == pytest.approx([0.7, 0.25, 0.05], abs=1e-6)
+
+
+def test_a_pixel_two_people_claim_goes_to_who_is_there_and_torch_agrees():
+    rng = np.random.default_rng(2)
+    claims = np.float32([0.5, 0.45]).reshape(2, 1, 1)
+    share_out(claims, np.float32([0.9, 0.9]), np.float32([0.9, 0.1]).reshape(2, 1, 1))
+    assert claims.ravel() == pytest.approx([0.939, 0.0111], abs=1e-3)  # 0.95 in all, as before
+
+    alpha, location = rng.random((2, 3, 5, 7)).astype(np.float32)
+    expected = detail.share_out(torch.from_numpy(alpha), torch.from_numpy(location)).numpy()
+    share_out(alpha, np.float32([0.9, 0.8, 0.7]), location)
+    assert np.abs(alpha - expected).max() < 1e-5
+    assert alpha.sum(0).max() <= 1 + 1e-5
+
+
+def test_only_pixels_two_people_can_touch_are_shared_out():
+    left, right = (slice(0, 50), slice(0, 60)), (slice(10, 90), slice(40, 99))
+    assert contested([left, right, None]) == (slice(10, 50), slice(40, 60))
+    assert contested([left, (slice(50, 60), slice(0, 60))]) is None
+    assert contested([left]) is None
 
 
 @pytest.mark.parametrize(
