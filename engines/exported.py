@@ -12,6 +12,7 @@ from engines.base import EngineError, State
 from engines.people import Answer, people, shrink, working_size
 from matting.frames import Mattes
 
+SIZES_KEPT = 6  # compiled networks held at once: a folder of photographs has many shapes
 OUTPUTS = ("score", "code", "location", "trimap", "kernels", "fine")  # matting/network/export.py
 
 
@@ -51,6 +52,8 @@ class ExportedEngine(ABC):
             raise ValueError(f"expected (H, W, 3) uint8 RGB, got {rgb.shape} {rgb.dtype}")
         size = working_size(rgb.shape[:2])
         if size not in self._ready:
+            if len(self._ready) >= SIZES_KEPT:
+                self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago
             self._ready[size] = self._compile(size)
         answer = self._run(self._ready[size], shrink(rgb, size))
         if not np.isfinite(answer.score).all():

@@ -75,8 +75,7 @@ def choose(answer: Answer, threshold: float) -> np.ndarray:
 def people(answer: Answer, rgb: np.ndarray, threshold: float) -> Mattes:
     """The mattes of everyone in the picture rgb (H, W, 3) uint8, at its own size."""
     size = rgb.shape[:2]
-    coarse = answer.location.shape[1:]
-    empty = no_one(size, coarse, answer.code.shape[1])
+    empty = no_one(size, answer.location.shape[1:], answer.code.shape[1])
     rows = choose(answer, threshold)
     if not len(rows):
         return empty
@@ -106,8 +105,10 @@ def people(answer: Answer, rgb: np.ndarray, threshold: float) -> Mattes:
     if not kept:
         return empty
     rows = rows[kept]
+    coarse = answer.location[rows].copy()
+    share_out(coarse, answer.score[rows], coarse.copy())
     return Mattes(
-        alpha=alpha if len(kept) == len(alpha) else alpha[kept], coarse=answer.location[rows],
+        alpha=alpha if len(kept) == len(alpha) else alpha[kept], coarse=coarse,
         score=answer.score[rows], box=boxes[kept], code=answer.code[rows],
         ids=np.full(len(rows), UNTRACKED, np.int64),
     )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 import engines
 from engines import BACKENDS, EngineError, available, load_engine
 from engines.exported import ExportedEngine
+from engines.people import Answer
 from matting.frames import UNTRACKED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +153,31 @@ def test_numbers_that_are_not_finite_never_become_a_matte(loaded):
     inner.step(demo_frame(0), None)
     with pytest.raises(EngineError, match="not finite"):
         Broken(0.3).step(demo_frame(0), None)
+
+
+def test_a_folder_of_many_shapes_does_not_fill_memory_with_networks():
+    class Counting(ExportedEngine):
+        name, compiled = "counting", 0
+
+        def _compile(self, size):
+            self.compiled += 1
+            return None
+
+        def _run(self, network, image):
+            h8, w8 = image.shape[1] // 8, image.shape[2] // 8
+            return Answer(
+                np.zeros(2, np.float32), np.zeros((2, 4), np.float32),
+                np.zeros((2, h8, w8), np.float32), np.zeros((2, 3, h8, w8), np.float32),
+                np.zeros((2, 4, 3), np.float32), np.zeros((2, h8 * 4, w8 * 4), np.float32),
+            )  # fmt: skip
+
+    engine = Counting(0.3)
+    for width in range(40, 400, 20):
+        engine.step(np.zeros((100, width, 3), np.uint8), None)
+    engine.step(np.zeros((100, 380, 3), np.uint8), None)
+
+    assert len(engine._ready) <= 6
+    assert engine.compiled <= 18  # and the last was not compiled twice
 
 
 def test_the_shipped_export_belongs_to_the_shipped_weights():
