@@ -205,7 +205,7 @@ class Composer:
             part = _region(alpha)
             if not part:
                 continue
-            colour = np.broadcast_to(np.uint8(mark_colour(person.id)), (*part.size, 3))
+            colour = np.full((*part.size, 3), mark_colour(person.id), np.uint8)
             out[part.slices] = _blended(out[part.slices], colour, alpha[part.slices])
             x = int(np.clip((person.box[0] + person.box[2]) / 2, 0, picture.shape[1] - 24 * size))
             y = int(max(person.box[1] + 28 * size, 28 * size))
