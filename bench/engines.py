@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from statistics import median
 
 import av
 import numpy as np
 
+from bench.machine import printed
 from engines import available, load_engine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,9 +54,8 @@ def main() -> int:
                 engine.step(rgb, None)
             wall[name].append((time.perf_counter() - began) / len(frames) * 1000)
             work[name].append((time.process_time() - used) / len(frames) * 1000)
-    print(f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-          f"{args.threads} threads, {frames[0].shape[1]} x {frames[0].shape[0]}, "
-          f"python -m bench.engines --rounds {args.rounds}")  # fmt: skip
+    print(printed())
+    print(f"frames     {frames[0].shape[1]} x {frames[0].shape[0]}, {args.threads} threads")
     first = names[0]
     for name in names:
         ratio = median(a / b for a, b in zip(wall[name], wall[first], strict=True))
