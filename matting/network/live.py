@@ -181,5 +181,5 @@ def mattes(
     heads = heads + kernels[..., -1:, None]
     coefficient = detail.coefficients(heads, output.trimap[row, chosen])
     z = detail.alpha_logits(coefficient, rgb.expand(len(chosen), -1, -1, -1))
-    location = up_to(output.location[-1][row, chosen][None].sigmoid(), z)[0]
+    location = up_to(output.location[-1][row, chosen, None].sigmoid(), z).squeeze(1)
     return detail.share_out(detail.opaque(z), location), score[chosen], chosen

@@ -132,6 +132,13 @@ def test_mattes_made_without_torch_equal_those_made_with_it(size):
     assert found.box[0] == pytest.approx([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], abs=1)
 
 
+def test_when_no_one_is_there_there_are_no_mattes(network):
+    with torch.no_grad():
+        output = network(torch.zeros(1, 3, 64, 96))
+    alpha, score, chosen = live.mattes(output, torch.zeros(3, 128, 192), threshold=1.1)
+    assert alpha.shape == (0, 128, 192) and len(score) == len(chosen) == 0
+
+
 def test_a_person_said_twice_is_one_person_and_two_who_touch_are_two():
     score = np.float32([0.8, 0.9, 0.7])
     location = np.zeros((3, 8, 12), np.float32)
