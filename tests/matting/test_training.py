@@ -1,6 +1,7 @@
 """A run can be killed and goes on to the same bits; worse weights never replace better ones."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,11 @@ def test_each_person_is_given_the_code_that_shows_them():
                   torch.tensor([2]))  # fmt: skip
 
     assert dict(zip(pairs.n.tolist(), pairs.p.tolist(), strict=True)) == {0: 1, 2: 0}
+
+
+@pytest.mark.parametrize("name", ["train_live.yaml", "train_further.yaml"])
+def test_the_recipes_that_come_with_the_project_can_be_read(name):
+    assert load(Path(__file__).resolve().parents[2] / "configs" / name).steps > 0
 
 
 @pytest.mark.parametrize(
