@@ -13,7 +13,7 @@ from engines.people import Answer, people, shrink, working_size
 from matting.frames import Mattes
 
 SIZES_KEPT = 6  # compiled networks held at once: a folder of photographs has many shapes
-OUTPUTS = ("score", "code", "location", "trimap", "kernels", "fine")  # matting/network/export.py
+OUTPUTS = Answer._fields  # the names matting/network/export.py gives them
 
 
 def exported_file(weights: Path) -> Path:
@@ -43,6 +43,10 @@ class ExportedEngine(ABC):
     @abstractmethod
     def _run(self, network: Any, image: np.ndarray) -> Answer:
         """image (1, h, w, 3) uint8."""
+
+    def warm_up(self) -> None:
+        """Be ready for 16:9 before the first picture; a constructor ends with this."""
+        self._ready[288, 512] = self._compile((288, 512))
 
     def start(self) -> State:
         return None  # every picture stands alone

@@ -31,6 +31,7 @@ class OnnxRuntimeEngine(ExportedEngine):
             )
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"onnxruntime cannot load {path}: {error}") from error
+        self.warm_up()
 
     def _compile(self, size: tuple[int, int]) -> Any:
         self._session.run(list(OUTPUTS), {"image": np.zeros((1, *size, 3), np.uint8)})

@@ -30,7 +30,7 @@ class OpenVinoEngine(ExportedEngine):
             self._model = self._core.read_model(str(path))
         except RuntimeError as error:
             raise EngineError(f"openvino cannot read {path}: {error}") from error
-        self._ready[288, 512] = self._compile((288, 512))  # 16:9, before the first picture
+        self.warm_up()
 
     def _compile(self, size: tuple[int, int]) -> Any:
         model = self._model.clone()

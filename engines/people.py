@@ -52,8 +52,6 @@ def working_size(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
 
 def shrink(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 -> (1, h, w, 3) uint8, the network's input."""
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
-        raise ValueError(f"expected (H, W, 3) uint8 RGB, got {rgb.shape} {rgb.dtype}")
     how = cv2.INTER_AREA if rgb.shape[0] > size[0] else cv2.INTER_LINEAR
     return cv2.resize(rgb, size[::-1], interpolation=how)[None]
 

@@ -34,6 +34,7 @@ class TorchEngine(ExportedEngine):
         self._torch, self._device = torch, torch.device(device)
         network, _ = live.load(path)
         self._network = Exported(network).eval().to(self._device)
+        self.warm_up()
 
     def _compile(self, size: tuple[int, int]) -> Any:
         self._run(self._network, np.zeros((1, *size, 3), np.uint8))
