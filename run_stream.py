@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +40,9 @@ OK, INTERNAL, USAGE, INPUT, DAMAGE, OUTPUT, ENGINE = range(7)  # exit codes; and
 
 LoadEngine = Callable[..., "Engine"]  # called as engines.load_engine is
 
+# Commands beside the main one: the module that carries each has `main(words, console) -> exit code`.
+COMMANDS: dict[str, str] = {}
+
 
 class Outcome(NamedTuple):
     """What became of one input."""
@@ -57,6 +61,8 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console(json_events="--json" in words)  # until the request is understood
     try:
+        if words and words[0] in COMMANDS:
+            return import_module(COMMANDS[words[0]]).main(words[1:], console)
         request = parse(words)
         console = Console(json_events=request.json, quiet=request.quiet)
         if request.engines:

@@ -252,10 +252,11 @@ def random_actor(
     else:
         height = rng.uniform(2.2, 4.0)
         foot_y = rng.uniform(-0.05, 0.35) + height
-    if near is not None and rng.random() < 0.6:
+    if near is not None and rng.random() < 0.65:
         height = height if not cutout.grounded else near.height * np.exp(rng.normal(0, 0.25))
         foot_y = near.foot[1] + rng.normal(0, 0.1) if cutout.grounded else foot_y
-        x = near.foot[0] + rng.normal(0, 0.22) * max(0.6, min(height, 1.8))
+        spread = 0.1 if rng.random() < 0.5 else 0.22  # one behind the other, or side by side
+        x = near.foot[0] + rng.normal(0, spread) * max(0.6, min(height, 1.8))
     else:
         x = rng.uniform(0.0, aspect)
     turn = rng.normal(0, 0.08) if rng.random() < 0.85 else rng.uniform(-1.6, 1.6)
