@@ -29,15 +29,19 @@ class Exported(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, memory: Tensor | None = None) -> tuple[Tensor, ...]:
         """image (B, H, W, 3) uint8 RGB -> score (B, N), code (B, N, D), location (B, N, h8, w8)
-        in 0..1, trimap logits (B, N, 3, h8, w8), kernels (B, N, 4, F + 1), fine (B, F, h2, w2)."""
+        in 0..1, trimap logits (B, N, 3, h8, w8), kernels (B, N, 4, F + 1), fine (B, F, h2, w2).
+        A network with a memory takes it too, (B, M, h16, w16) and zero at the first frame, and
+        gives the next one last."""
         # widened before it is turned: TensorRT does not permute bytes
-        made = self.network((image.float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous())
-        return (
+        image = (image.float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
+        made = self.network(image, None, memory)
+        answer = (
             made.existence[-1].softmax(-1)[..., 1], made.codes, made.location[-1].sigmoid(),
             made.trimap, made.kernels, made.fine,
         )  # fmt: skip
+        return answer if made.memory is None else (*answer, made.memory)
 
 
 def export(weights: Path, target: Path) -> None:
@@ -47,17 +51,23 @@ def export(weights: Path, target: Path) -> None:
     network, header = live.load(weights)
     fold_norms(network)
     example = torch.zeros(2, 96, 160, 3, dtype=torch.uint8)  # batch 1 would be fixed silently
-    sizes = {0: torch.export.Dim("batch", min=1, max=64)}
-    sizes |= {1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
+    batch, free = torch.export.Dim("batch", min=1, max=64), torch.export.Dim.AUTO
+    inputs, sizes = {"image": example}, {"image": {0: batch, 1: free, 2: free}}
+    outputs = list(OUTPUTS)
+    if channels := network.sizes.memory:
+        inputs["memory"] = torch.zeros(2, channels, 96 // 16, 160 // 16)
+        sizes["memory"] = {0: batch, 2: free, 3: free}
+        outputs.append("memory_next")
     program = torch.onnx.export(
-        Exported(network).eval(), (example,), dynamo=True, opset_version=OPSET,
-        input_names=["image"], output_names=list(OUTPUTS), dynamic_shapes={"image": sizes},
+        Exported(network).eval(), tuple(inputs.values()), dynamo=True, opset_version=OPSET,
+        input_names=list(inputs), output_names=outputs, dynamic_shapes=sizes,
         optimize=True, verbose=False,
     )  # fmt: skip
     model = program.model_proto
-    for dim in list(model.graph.input[0].type.tensor_type.shape.dim)[:3]:
-        if not dim.dim_param:
-            raise RuntimeError(f"the export fixed a size that should be open: {dim}")
+    for given, (name, dims) in zip(model.graph.input, sizes.items(), strict=True):
+        shape = given.type.tensor_type.shape.dim
+        if fixed := [i for i in dims if not shape[i].dim_param]:
+            raise RuntimeError(f"the export fixed sizes {fixed} of {name}, which should be open")
     store_as_half(model)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     facts = {"network": live.NAME, "sizes": header["sizes"], "weights_sha256": digest}

@@ -20,6 +20,7 @@ from matting.network.backbone import MobileNetV2
 from matting.network.blocks import mlp, per_code, up_to
 from matting.network.guidance import UnitedGuidance
 from matting.network.instances import InstanceDecoder
+from matting.network.memory import Memory
 from matting.network.perception import GeneralPerception
 
 NAME = "e2e_him_live"
@@ -37,6 +38,7 @@ class Sizes:
     united: int = 96
     trimap: int = 64
     fine: int = 16
+    memory: int = 0  # channels kept from frame to frame; 0: every picture stands alone
 
 
 class Output(NamedTuple):
@@ -51,6 +53,7 @@ class Output(NamedTuple):
     codes: Tensor  # (B, N, D)
     seeds: Tensor  # (B, N, 2) x, y in 0..1
     heat: Tensor  # (B, 1, h16, w16) logits
+    memory: Tensor | None  # (B, M, h16, w16), to be given with the next frame
 
 
 class LiveNetwork(nn.Module):
@@ -68,12 +71,17 @@ class LiveNetwork(nn.Module):
         self.matte_kernels = mlp(s.width + 2, 256, 3 * (s.trimap + 1) + 4 * (s.fine + 1))
         self.guidance = UnitedGuidance(s.context, s.embedding, s.united)
         self.instances = InstanceDecoder(s.width, s.united, s.trimap, s.fine)
+        self.memory = Memory(s.memory, s.width, s.united) if s.memory else None
 
-    def forward(self, image: Tensor, taught: Tensor | None = None) -> Output:
-        """image (B, 3, H, W) RGB in -1..1, H and W multiples of 32."""
+    def forward(
+        self, image: Tensor, taught: Tensor | None = None, memory: Tensor | None = None
+    ) -> Output:
+        """image (B, 3, H, W) RGB in -1..1, H and W multiples of 32; memory as the frame before
+        gave it, None for the first."""
         s = self.sizes
         x2, x4, x8, x16, x32 = self.backbone(image)
-        seen = self.perception(x8, x16, x32, taught)
+        read = self.memory.read if self.memory else None
+        seen = self.perception(x8, x16, x32, taught, memory, read)
 
         context = torch.cat([seen.context.float(), place_maps(seen.context)], 1)
         location, kernels, embeddings = [], None, None
@@ -92,7 +100,10 @@ class LiveNetwork(nn.Module):
         location.append(guide.location)
 
         image2 = F.avg_pool2d(image, 2)
-        t8, d2 = self.instances(guide.united, seen.f16, x8, x4, x2, image2)
+        t8, d2, united16 = self.instances(guide.united, seen.f16, x8, x4, x2, image2)
+        if self.memory:
+            memory = self.memory.empty(seen.f16) if memory is None else memory
+            memory = self.memory(seen.f16, united16, memory)
         trimap, matte = self.matte_kernels(told).float().split(
             [3 * (s.trimap + 1), 4 * (s.fine + 1)], -1
         )
@@ -100,7 +111,7 @@ class LiveNetwork(nn.Module):
         return Output(
             seen.existence, location, guide.attention, trimap,
             matte.unflatten(-1, (4, s.fine + 1)), d2.float(),
-            seen.codes[-1].float(), seen.seeds, seen.heat,
+            seen.codes[-1].float(), seen.seeds, seen.heat, memory,
         )  # fmt: skip
 
 

@@ -85,10 +85,16 @@ class GeneralPerception(nn.Module):
         self.exist = mlp(width, width // 2, 2)
         self.c8 = nn.Sequential(conv(width + 32, context, 1), conv(context, context, 3))
 
-    def forward(self, x8: Tensor, x16: Tensor, x32: Tensor, taught: Tensor | None) -> Perception:
+    def forward(
+        self, x8: Tensor, x16: Tensor, x32: Tensor, taught: Tensor | None,
+        memory: Tensor | None, read: nn.Module | None,
+    ) -> Perception:  # fmt: skip
         """`taught` (B, 1, h16, w16), training only: scores that overrule the map when seeds are
-        chosen, so that the rest of the network learns while the map is still wrong."""
+        chosen, so that the rest of the network learns while the map is still wrong.  `read` turns
+        `memory` into what it adds to f16."""
         f16 = self.c16(torch.cat([up_to(self.c32(x32), x16), x16], 1))
+        if memory is not None and read is not None:
+            f16 = f16 + read(memory)
         heat = self.heat(f16).float()
         context = self.c8(torch.cat([up_to(f16, x8), x8], 1))
 

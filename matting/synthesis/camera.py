@@ -38,8 +38,11 @@ def motion_kernel(rng: np.random.Generator, length: int) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One picture through a random camera: (H, W, 3) uint8 -> same.  Geometry does not change."""
+def expose(rgb: np.ndarray, rng: np.random.Generator, moment: int = 0) -> np.ndarray:
+    """One picture through a random camera: (H, W, 3) uint8 -> same.  Geometry does not change.
+
+    The same `rng` is the same camera; another `moment` is other noise.
+    """
     height, width = rgb.shape[:2]
     rgb = apply_table(rgb, tone_table(rng, 0.8))
     if rng.random() < 0.25:
@@ -50,7 +53,8 @@ def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.4:
         noise = np.zeros((height // 2 + 1, width, 3), np.int16)
-        cv2.setRNGSeed(int(rng.integers(2**31)))  # OpenCV's generator is its own, and global
+        # OpenCV's generator is its own, and global
+        cv2.setRNGSeed((int(rng.integers(2**31)) + moment) % 2**31)
         cv2.randn(noise, 0, rng.uniform(1, 9))  # made for half the rows, used twice: half the cost
         noise = np.concatenate([noise, noise[::-1, ::-1]])[:height]
         rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)

@@ -161,7 +161,8 @@ def render(scene: Scene, t: float = 0.0) -> Sample:
         else:  # too little left to be asked for, and not background either
             known &= alpha < 0.02
     if scene.exposure_seed is not None:
-        canvas = expose(canvas, np.random.default_rng(scene.exposure_seed))
+        camera = np.random.default_rng(scene.exposure_seed)
+        canvas = expose(canvas, camera, moment=round(t * 1000))
 
     def codes(maps: list[np.ndarray], scale: float) -> np.ndarray:
         if not kept:
@@ -335,10 +336,19 @@ def random_scene(
         background = _shadowed(background, actors[-1], size, rng)
     return Scene(
         size, background, actors, ids, instances,
-        shake=Motion(sway=0.004, hertz=rng.uniform(0.5, 3), phase=rng.uniform(0, 6))
-        if rng.random() < 0.3 else Motion(),
+        shake=_held(rng),
         exposure_seed=int(rng.integers(2**31)),
     )  # fmt: skip
+
+
+def _held(rng: np.random.Generator) -> Motion:
+    """How the camera is held: on a stand, in a hand, or turned to follow."""
+    how, phase = rng.random(), rng.uniform(0, 6)
+    if how < 0.4:
+        return Motion()
+    if how < 0.75:
+        return Motion(sway=0.004, hertz=rng.uniform(0.5, 3), phase=phase)
+    return Motion(sway=rng.uniform(0.01, 0.1), hertz=rng.uniform(0.1, 0.5), phase=phase)
 
 
 def _shadowed(
@@ -352,9 +362,10 @@ def _shadowed(
 
 
 def sequence(
-    sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, frames: int, rate: float
-) -> Iterator[Sample]:
+    sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, frames: int,
+    rate: float, photos: float = 0.0,
+) -> Iterator[Sample]:  # fmt: skip
     """The same scene over time: everyone with a motion of their own, the camera with its shake."""
-    scene = random_scene(sources, size, seed, photos=0.0)
+    scene = random_scene(sources, size, seed, photos=photos)
     for i in range(frames):
         yield render(scene, i / rate)

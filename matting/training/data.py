@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from matting.synthesis.scenes import Sample, random_scene, render
+from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from matting.synthesis.sources import Sources
 from matting.training.recipe import Recipe
 
@@ -29,13 +28,16 @@ class Batch:
     known: Tensor  # (B, H, W) bool
     everyone: Tensor  # (B, H, W) uint8
     people: Tensor  # (B,) int64: rows of alpha in use
+    ids: Tensor  # (B, P) int64: who it is, within the scene; 0 where the row is not in use
     instances: Tensor  # (B,) bool
     scale: int
 
     def to(self, device: torch.device) -> Batch:
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("rgb", "alpha", "contrast", "known", "everyone", "people", "instances")
+            for name in (
+                "rgb", "alpha", "contrast", "known", "everyone", "people", "ids", "instances"
+            )
         }
         return Batch(**moved, scale=self.scale)
 
@@ -48,6 +50,7 @@ class Plan:
     size: tuple[int, int]  # the network's
     batch: int
     scale: int  # of the picture against the network's size
+    before: int  # frames that only fill the memory
 
 
 def plan(recipe: Recipe, step: int) -> Plan:
@@ -58,7 +61,8 @@ def plan(recipe: Recipe, step: int) -> Plan:
         passed -= stage.steps
     upright = step % recipe.portrait_every == recipe.portrait_every - 1
     size = stage.size[::-1] if upright else stage.size
-    return Plan(step, size, stage.batch, 2 if step % recipe.fine_every == 0 else 1)
+    before = int(np.random.default_rng([recipe.seed, step]).integers(recipe.before + 1))
+    return Plan(step, size, stage.batch, 2 if step % recipe.fine_every == 0 else 1, before)
 
 
 def collate(samples: list[Sample], scale: int) -> Batch:
@@ -66,21 +70,24 @@ def collate(samples: list[Sample], scale: int) -> Batch:
     most = max(1, min(MOST, max(len(s.alpha) for s in samples)))
     alpha = np.zeros((len(samples), most, height, width), np.uint8)
     contrast = np.zeros_like(alpha)
+    ids = np.zeros((len(samples), most), np.int64)
     for i, sample in enumerate(samples):
         rows = np.argsort(-sample.alpha.sum((1, 2), dtype=np.int64), kind="stable")[:most]
         alpha[i, : len(rows)], contrast[i, : len(rows)] = sample.alpha[rows], sample.contrast[rows]
+        ids[i, : len(rows)] = np.array(sample.ids, np.int64)[rows]
     return Batch(
         rgb=torch.from_numpy(np.stack([s.rgb for s in samples])).permute(0, 3, 1, 2),
         alpha=torch.from_numpy(alpha), contrast=torch.from_numpy(contrast),
         known=torch.from_numpy(np.stack([s.known for s in samples])),
         everyone=torch.from_numpy(np.stack([s.everyone for s in samples])),
         people=torch.tensor([min(len(s.alpha), most) for s in samples]),
+        ids=torch.from_numpy(ids),
         instances=torch.tensor([s.instances for s in samples]), scale=scale,
     )  # fmt: skip
 
 
 class Steps(Dataset):
-    """Item i is the whole batch of step first + i."""
+    """Item i is the whole batch of step first + i: its frames, oldest first."""
 
     def __init__(self, recipe: Recipe, sources: Sources, first: int) -> None:
         self.recipe, self.sources, self.first = recipe, sources, first
@@ -88,17 +95,31 @@ class Steps(Dataset):
     def __len__(self) -> int:
         return self.recipe.steps - self.first
 
-    def __getitem__(self, i: int) -> tuple[Plan, Batch]:
+    def __getitem__(self, i: int) -> tuple[Plan, list[Batch]]:
         p = plan(self.recipe, self.first + i)
+        rows = [self._scene(p, row) for row in range(p.batch)]
+        return p, [collate(list(frames), p.scale) for frames in zip(*rows, strict=True)]
+
+    def _scene(self, p: Plan, row: int) -> list[Sample]:
         size = (p.size[0] * p.scale, p.size[1] * p.scale)
-        make = partial(random_scene, self.sources, size, photos=self.recipe.photos)
-        samples = [
-            render(make(seed=[self.recipe.seed, p.step, row]), 0.0) for row in range(p.batch)
-        ]
-        return p, collate(samples, p.scale)
+        seed, learned = [self.recipe.seed, p.step, row], self.recipe.frames
+        if p.before + learned == 1:
+            return [render(random_scene(self.sources, size, seed, photos=self.recipe.photos))]
+        rng = np.random.default_rng([*seed, 1])
+        rate = float(rng.choice([30.0, 15.0, 8.0, 4.0]))
+
+        def film(seed: list[int], frames: int) -> list[Sample]:
+            return list(sequence(self.sources, size, seed, frames=frames, rate=rate,
+                                 photos=self.recipe.photos))  # fmt: skip
+
+        if p.before and rng.random() < self.recipe.cuts:
+            return film([*seed, 2], p.before) + film(seed, learned)
+        return film(seed, p.before + learned)
 
 
-def batches(recipe: Recipe, sources: Sources, first: int) -> Iterator[tuple[Plan, Batch]]:
+def batches(
+    recipe: Recipe, sources: Sources, first: int
+) -> Iterator[tuple[Plan, list[Batch]]]:
     return iter(
         DataLoader(
             Steps(recipe, sources, first), batch_size=None, num_workers=recipe.workers,

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -50,9 +50,10 @@ class Run:
             self.network.backbone.load_imagenet(Path(recipe.start))
         elif recipe.start:
             loaded, _ = live.load(Path(recipe.start))
-            if loaded.sizes != recipe.sizes:
+            if loaded.sizes not in (recipe.sizes, replace(recipe.sizes, memory=0)):
                 raise RecipeError(f"{recipe.start}: sizes {loaded.sizes} are not the recipe's")
-            self.network.load_state_dict(loaded.state_dict())
+            # a memory may be added to a network that has none: until it learns, it reads as nothing
+            self.network.load_state_dict(loaded.state_dict(), strict=False)
         self.network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         backbone = set(self.network.backbone.parameters())
@@ -69,27 +70,48 @@ class Run:
             lr=recipe.rate, fused=True,
         )  # fmt: skip
 
-    def train_step(self, plan: Plan, batch: Batch) -> dict[str, float]:
+    def train_step(self, plan: Plan, clip: list[Batch]) -> dict[str, float]:
+        """One step of the optimiser on `clip`, the frames of a batch of scenes, oldest first."""
         recipe, network = self.recipe, self.network
         network.train()
+        if recipe.still_norms:
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rate_at(recipe, plan.step)
         # everything random in a step comes from its number
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + plan.step)
-        batch = batch.to(self.device)
-        true = truth(batch)
+        order = torch.rand(len(clip[0].rgb), 64, generator=generator)
         share = recipe.teach * max(0.0, 1 - 2 * plan.step / recipe.steps)
-        taught = taught_seeds(batch, true, share, generator)
-        image = batch.rgb.float() / 127.5 - 1
-        if batch.scale > 1:
-            image = nn.functional.avg_pool2d(image, batch.scale)
-        image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            output = network(image, taught)
-        terms, _ = losses(output, batch, true, most=recipe.matched, generator=generator)
-        loss = sum(WEIGHTS[name] * term for name, term in terms.items())
+        loss: Tensor = torch.zeros(())
+        sums: dict[str, float] = {}
+        memory, earlier = None, None
+        learned = len(clip) - plan.before
+        for i, batch in enumerate(clip):
+            batch = batch.to(self.device)
+            image = batch.rgb.float() / 127.5 - 1
+            if batch.scale > 1:
+                image = nn.functional.avg_pool2d(image, batch.scale)
+            image = image.contiguous(memory_format=torch.channels_last)
+            autocast = torch.autocast(self.device.type, torch.bfloat16)
+            if i < plan.before:
+                with torch.no_grad(), autocast:
+                    memory = network(image, None, memory).memory
+                continue
+            true = truth(batch)
+            taught = taught_seeds(batch, true, share, generator)
+            with autocast:
+                output = network(image, taught, memory)
+            memory = output.memory
+            terms, earlier = losses(
+                output, batch, true, most=recipe.matched, order=order, earlier=earlier
+            )
+            for name, term in terms.items():
+                loss = loss + WEIGHTS[name] * term / learned
+                sums[name] = sums.get(name, 0.0) + term.item() / learned
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"step {plan.step}: loss is {loss.item()}: {terms}")
+            raise FloatingPointError(f"step {plan.step}: loss is {loss.item()}: {sums}")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
@@ -99,7 +121,7 @@ class Run:
         with torch.no_grad():
             slow, fast = (list(_floats(net)) for net in (self.average, network))
             torch._foreach_lerp_(slow, fast, 1 - keep)
-        return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
+        return {"loss": loss.item()} | sums
 
     def save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -146,10 +168,10 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
     exam = Exam(recipe, device)
     progress = Progress(recipe.steps, run.folder / "log.ndjson")
     end = min(recipe.steps, until or recipe.steps)
-    for plan, batch in batches(recipe, train_on, run.step):
+    for plan, clip in batches(recipe, train_on, run.step):
         if plan.step >= end:
             break
-        progress.show(plan, run.train_step(plan, batch))
+        progress.show(plan, run.train_step(plan, clip))
         if run.step % recipe.save_every == 0 or run.step == end:
             run.save()
         if run.step % recipe.validate_every == 0 or run.step == recipe.steps:
@@ -165,10 +187,14 @@ class Exam:
         size = tuple(side * SCALE for side in recipe.stages[-1].size)
         self.scenes = validate.validation_scenes(held_out, size, recipe.validation)
         self.photos = validate.photo_samples(held_out, size)
+        smaller = tuple(side // SCALE for side in size)  # flicker is the network's, at any size
+        self.clips = validate.validation_clips(held_out, smaller, max(1, recipe.validation // 4))
         self.device = device
 
     def score(self, network: live.LiveNetwork) -> validate.Scores:
-        return validate.score(network, self.scenes, self.photos, SCALE, self.device)
+        return validate.score(
+            network, self.scenes, self.photos, self.clips, SCALE, self.device
+        )
 
     def draw(self, network: live.LiveNetwork, path: Path) -> None:
         picked = self.scenes[:12] + self.photos[:6]

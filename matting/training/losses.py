@@ -20,9 +20,19 @@ from matting.training.matching import Matches, dice, match
 
 WEIGHTS = {
     "existence": 2.0, "heat": 1.0, "location": 2.0, "attention": 2.0, "everyone": 1.0,
-    "trimap": 1.0, "alpha": 4.0, "edge": 2.0, "pyramid": 2.0, "composition": 2.0,
+    "trimap": 1.0, "alpha": 4.0, "edge": 2.0, "pyramid": 2.0, "composition": 2.0, "steady": 2.0,
 }  # fmt: skip
 NO_ONE = 0.25  # weight of codes without a person: there are several times more of them
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Mattes of M people of one frame at full size, (M, H, W) each."""
+
+    who: dict[tuple[int, int], int]  # (picture of the batch, id) -> row
+    alpha: Tensor
+    truth: Tensor
+    known: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +126,11 @@ def pyramid(a: Tensor, b: Tensor, levels: int = 4) -> Tensor:
 
 
 def losses(
-    output: Output, batch: Batch, true: Truth, *, most: int, generator: torch.Generator
-) -> tuple[dict[str, Tensor], Matches]:
+    output: Output, batch: Batch, true: Truth, *, most: int, order: Tensor,
+    earlier: Shown | None = None,
+) -> tuple[dict[str, Tensor], Shown]:  # fmt: skip
+    """Every term of one frame, and the mattes that were compared at full size: those of `most`
+    people, first in `order` (B, 64), a number for each id.  `earlier` is the frame before."""
     labelled = batch.instances
     people = batch.people * labelled
     pairs = match(
@@ -166,19 +179,25 @@ def losses(
     ) if len(pairs.b) else output.trimap.sum() * 0  # fmt: skip
     terms["trimap"] = sure.mean()
 
-    terms |= matte_losses(output, batch, pairs, most, generator)
-    return terms, pairs
+    mattes, shown = matte_losses(output, batch, pairs, most, order)
+    terms |= mattes
+    terms["steady"] = steady_loss(shown, earlier) if earlier else output.fine.sum() * 0
+    return terms, shown
 
 
 def matte_losses(
-    output: Output, batch: Batch, pairs: Matches, most: int, generator: torch.Generator
-) -> dict[str, Tensor]:
+    output: Output, batch: Batch, pairs: Matches, most: int, order: Tensor
+) -> tuple[dict[str, Tensor], Shown]:
     """Alpha at the picture's full size, for at most `most` of the people."""
-    if not len(pairs.b):
-        zero = output.fine.sum() * 0
-        return dict.fromkeys(("alpha", "edge", "pyramid", "composition"), zero)
-    some = torch.randperm(len(pairs.b), generator=generator)[:most].to(pairs.b.device)
+    ids = batch.ids[pairs.b, pairs.p]
+    # the same people in every frame of a step, so that their change can be compared
+    some = order.to(pairs.b.device)[pairs.b, ids % order.shape[1]].argsort()[:most]
     b, n, p = (index[some] for index in pairs)
+    if not len(b):
+        zero = output.fine.sum() * 0
+        nobody = torch.zeros_like(batch.alpha[:0, 0], dtype=torch.float32)
+        shown = Shown({}, nobody, nobody, nobody)
+        return dict.fromkeys(("alpha", "edge", "pyramid", "composition"), zero), shown
     kernels, fine = output.kernels[b, n], output.fine[b]  # (M, 4, F + 1), (M, F, h2, w2)
     heads = torch.einsum("mkf,mfhw->mkhw", kernels[..., :-1], fine) + kernels[..., -1:, None]
     coefficient = detail.coefficients(heads, output.trimap[b, n])
@@ -194,9 +213,22 @@ def matte_losses(
     # a small person's matte matters as much as a large one's: per person, against its own extent
     extent = (truth.sum((1, 2)) + 0.02 * truth[0].numel()).clamp(min=1)
     masked = known[:, None]
+    who = {key: m for m, key in enumerate(zip(b.tolist(), ids[some].tolist(), strict=True))}
     return {
         "alpha": ((error + 0.25 * crossed).sum((1, 2)) / extent).mean(),
         "edge": (error * border).sum() / border.sum().clamp(min=1),
         "pyramid": pyramid(alpha[:, None] * masked, truth[:, None] * masked),
         "composition": (error * batch.contrast[b, p].float() / 255).sum((1, 2)).div(extent).mean(),
-    }
+    }, Shown(who, alpha, truth, known)
+
+
+def steady_loss(now: Shown, before: Shown) -> Tensor:
+    """Alpha should change as the truth does, person by person: the L1 form of dtSSD (Erofeev et
+    al. 2015)."""
+    both = [(m, before.who[key]) for key, m in now.who.items() if key in before.who]
+    if not both:
+        return now.alpha.sum() * 0
+    m, k = torch.tensor(both, device=now.alpha.device).unbind(1)
+    change = (now.alpha[m] - before.alpha[k]) - (now.truth[m] - before.truth[k])
+    extent = (now.truth[m].sum((1, 2)) + 0.02 * now.truth[0].numel()).clamp(min=1)
+    return ((change.abs() * now.known[m] * before.known[k]).sum((1, 2)) / extent).mean()

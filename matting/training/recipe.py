@@ -45,6 +45,10 @@ class Recipe:
     average: float = 0.998  # of the moving average of weights, per step
     photos: float = 0.35  # share of pictures that are labelled photographs
     teach: float = 0.5  # share of pictures whose seeds are given, falling to 0 at half the run
+    frames: int = 1  # of each scene that are learned from in a step
+    before: int = 0  # at most so many frames are seen first, only to fill the memory
+    cuts: float = 0.1  # share of scenes whose earlier frames are of another scene
+    still_norms: bool = False  # keep batch norms' statistics: few pictures a step say little
     fine_every: int = 4  # every so many steps the picture is twice the network's size
     portrait_every: int = 5  # every so many steps the picture stands upright
     matched: int = 10  # people of a batch whose full-size alpha is compared

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from matting.metrics import match as pair
-from matting.metrics import matting_quality, overlap_matrix
+from matting.metrics import dtssd, matting_quality, overlap_matrix
 from matting.network.live import LiveNetwork, mattes
-from matting.synthesis.scenes import Sample, random_scene, render
+from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from matting.synthesis.sources import Sources
 
 SEED = 90210  # of the validation scenes; changing it makes older scores incomparable
@@ -34,6 +34,8 @@ class Scores:
     photo_iou: float
     photo_recall: float
     photo_extra: float
+    flicker: float  # dtSSD of people over moving scenes (Erofeev et al. 2015); a missed one in full
+    flicker_alone: float  # the same with every frame matted by itself
 
     @property
     def headline(self) -> float:
@@ -47,6 +49,13 @@ class Scores:
 def validation_scenes(sources: Sources, size: tuple[int, int], count: int) -> list[Sample]:
     return [
         render(random_scene(sources, size, [SEED, i], photos=0.0)) for i in range(count)
+    ]
+
+
+def validation_clips(sources: Sources, size: tuple[int, int], count: int) -> list[list[Sample]]:
+    """Moving scenes of 8 frames, a fifteenth of a second apart."""
+    return [
+        list(sequence(sources, size, [SEED, i, 1], frames=8, rate=15.0)) for i in range(count)
     ]
 
 
@@ -67,14 +76,40 @@ def photo_samples(sources: Sources, size: tuple[int, int]) -> list[Sample]:
 
 @torch.no_grad()
 def predict(
-    network: LiveNetwork, sample: Sample, scale: int, device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """alpha (n, H, W) float32 in 0..1 and score (n,); the network sees the picture `scale` times
-    smaller."""
+    network: LiveNetwork, sample: Sample, scale: int, device: torch.device,
+    memory: torch.Tensor | None = None,
+) -> tuple[np.ndarray, np.ndarray, torch.Tensor | None]:  # fmt: skip
+    """alpha (n, H, W) float32 in 0..1, score (n,), and the memory for the next frame; the network
+    sees the picture `scale` times smaller."""
     rgb = torch.from_numpy(sample.rgb).to(device).permute(2, 0, 1).float() / 127.5 - 1
     small = torch.nn.functional.avg_pool2d(rgb[None], scale) if scale > 1 else rgb[None]
-    alpha, score, _ = mattes(network(small.contiguous(memory_format=torch.channels_last)), rgb)
-    return alpha.cpu().numpy(), score.cpu().numpy()
+    output = network(small.contiguous(memory_format=torch.channels_last), None, memory)
+    alpha, score, _ = mattes(output, rgb)
+    return alpha.cpu().numpy(), score.cpu().numpy(), output.memory
+
+
+def flicker(
+    network: LiveNetwork, clips: list[list[Sample]], device: torch.device, remember: bool
+) -> float:
+    """Mean dtSSD of the people who are in view from the first frame of a clip to the last."""
+    values = []
+    for clip in clips:
+        stay = set.intersection(*(set(sample.ids) for sample in clip))
+        films: dict[int, list[np.ndarray]] = {name: [] for name in stay}
+        truths: dict[int, list[np.ndarray]] = {name: [] for name in stay}
+        memory = None
+        for sample in clip:
+            alpha, _, memory = predict(network, sample, 1, device, memory)
+            memory = memory if remember else None
+            truth = sample.alpha.astype(np.float32) / 255
+            rows, columns = pair(overlap_matrix(alpha, truth, 0.5), 0.1)
+            got = dict(zip(columns.tolist(), rows.tolist(), strict=True))
+            for c, name in enumerate(sample.ids):
+                if name in stay:
+                    films[name].append(alpha[got[c]] if c in got else np.zeros_like(truth[c]))
+                    truths[name].append(truth[c])
+        values += [dtssd(np.stack(films[name]), np.stack(truths[name])) for name in sorted(stay)]
+    return float(np.mean(values)) if values else 0.0
 
 
 def measure(predicted: list[np.ndarray], samples: list[Sample]) -> dict[str, float]:
@@ -99,8 +134,8 @@ def measure(predicted: list[np.ndarray], samples: list[Sample]) -> dict[str, flo
 
 
 def score(
-    network: LiveNetwork, scenes: list[Sample], photos: list[Sample], scale: int,
-    device: torch.device,
+    network: LiveNetwork, scenes: list[Sample], photos: list[Sample], clips: list[list[Sample]],
+    scale: int, device: torch.device,
 ) -> Scores:  # fmt: skip
     network.eval()
     made = [predict(network, s, scale, device)[0] for s in scenes]
@@ -111,6 +146,8 @@ def score(
     return Scores(
         **synthetic, imq=quality, photo_iou=real["iou"],
         photo_recall=real["recall"], photo_extra=real["extra"],
+        flicker=flicker(network, clips, device, remember=True),
+        flicker_alone=flicker(network, clips, device, remember=False),
     )  # fmt: skip
 
 
@@ -127,7 +164,7 @@ def sheet(
     network.eval()
     tiles = []
     for sample in samples:
-        alpha, _ = predict(network, sample, scale, device)
+        alpha, _, _ = predict(network, sample, scale, device)
         rows = [sample.rgb, tint(sample.alpha / np.float32(255)), tint(alpha)]
         stacked = np.vstack(rows)
         tiles.append(cv2.resize(stacked, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))

@@ -1,6 +1,7 @@
 """A run can be killed and goes on to the same bits; worse weights never replace better ones."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from matting.network import live  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
 from matting.training import loop  # noqa: E402
 from matting.training.data import Steps, plan  # noqa: E402
-from matting.training.losses import taught_seeds, truth  # noqa: E402
+from matting.training.losses import Shown, steady_loss, taught_seeds, truth  # noqa: E402
 from matting.training.matching import match  # noqa: E402
 from matting.training.recipe import Recipe, RecipeError, Stage, load  # noqa: E402
 
@@ -29,7 +30,15 @@ def recipe(drawn_data, tmp_path) -> Recipe:
     )  # fmt: skip
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(recipe, tmp_path):
+@pytest.fixture
+def filmed(recipe) -> Recipe:
+    """Learns from two frames of each scene, after up to two that only fill the memory."""
+    return replace(recipe, sizes=replace(SMALL, memory=8), frames=2, before=2, cuts=0.5, rate=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["recipe", "filmed"])
+def test_a_killed_run_goes_on_to_the_same_bits(kind, request, tmp_path):
+    recipe = request.getfixturevalue(kind)
     whole = loop.train(recipe, CPU)
     interrupted = replace(recipe, run=str(tmp_path / "other"))
     loop.train(interrupted, CPU, until=3)  # stops as a kill after a checkpoint would
@@ -60,8 +69,8 @@ def test_better_weights_are_never_overwritten_by_worse(recipe, monkeypatch):
 
 def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
     sources = load_sources(drawn_data)
-    p, first = Steps(recipe, sources, 0)[4]
-    _, again = Steps(recipe, sources, 3)[1]
+    p, [first] = Steps(recipe, sources, 0)[4]
+    _, [again] = Steps(recipe, sources, 3)[1]
 
     assert p.size == plan(recipe, 4).size == (96, 128)
     assert plan(recipe, 2).size == (96, 64)  # every third stands upright
@@ -71,14 +80,67 @@ def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
 def test_training_learns_two_pictures_by_heart(recipe, drawn_data):
     torch.manual_seed(0)
     run = loop.Run(replace(recipe, stages=(Stage((64, 96), 400, 4),), rate=2e-3), CPU)
-    p, batch = Steps(replace(recipe, photos=0.0, seed=11), load_sources(drawn_data), 0)[1]
-    losses = [run.train_step(replace(p, step=20), batch)["loss"] for _ in range(25)]
+    p, clip = Steps(replace(recipe, photos=0.0, seed=11), load_sources(drawn_data), 0)[1]
+    losses = [run.train_step(replace(p, step=20), clip)["loss"] for _ in range(25)]
 
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_a_memory_added_to_trained_weights_changes_no_single_picture(filmed, drawn_data, tmp_path):
+    torch.manual_seed(3)
+    without = live.LiveNetwork(SMALL).eval()
+    live.save(without, tmp_path / "without.safetensors")
+    run = loop.Run(replace(filmed, start=str(tmp_path / "without.safetensors")), CPU)
+    without, _ = live.load(tmp_path / "without.safetensors")
+    image = torch.randn(1, 3, 64, 96)
+
+    first = run.network.eval()(image)
+    # (memory formats differ, so sums are in another order)
+    assert torch.allclose(first.location[-1], without(image).location[-1], atol=1e-4)
+    assert torch.equal(run.network(image, None, first.memory).heat, first.heat)  # reads as nothing
+
+    learn = replace(filmed, stages=(Stage((64, 96), 40, 2),), still_norms=True)
+    for plan_, clip in (Steps(learn, load_sources(drawn_data), 0)[i] for i in range(6)):
+        run.train_step(plan_, clip)
+    run.network.eval()
+    assert torch.isfinite(run.network.memory.read.weight).all()
+    assert run.network.memory.read.weight.abs().max() > 0  # and now it means something
+    assert not torch.equal(run.network(image, None, first.memory).heat, run.network(image).heat)
+
+
+def test_frames_of_a_step_show_one_scene_and_the_same_people(filmed, drawn_data):
+    steps = Steps(replace(filmed, photos=0.0, cuts=0.0), load_sources(drawn_data), 0)
+    seen = [steps[i] for i in range(6)]
+
+    assert {len(clip) - p.before for p, clip in seen} == {2}
+    assert len({p.before for p, _ in seen}) > 1
+    for _, clip in seen:
+        for before, now in pairwise(clip):
+            assert not torch.equal(before.rgb, now.rgb)
+            for b in range(len(now.rgb)):
+                old, new = (set(x.ids[b, : x.people[b]].tolist()) for x in (before, now))
+                assert old & new or not (old and new)
+
+
+def test_the_steady_loss_asks_for_the_truths_change_not_for_stillness():
+    def shown(alpha, truth):
+        return Shown({(0, 7): 0}, alpha, truth, torch.ones_like(truth))
+
+    truth = torch.zeros(2, 8, 8)
+    truth[0, :, :4], truth[1, :, 1:5] = 1, 1  # it moves by a column
+    right = steady_loss(shown(truth[1:], truth[1:]), shown(truth[:1], truth[:1]))
+    still = steady_loss(shown(truth[:1], truth[1:]), shown(truth[:1], truth[:1]))
+    constant = steady_loss(shown(truth[1:] * 0.5 + 0.2, truth[1:]), shown(truth[:1], truth[:1]))
+    stranger = Shown({(1, 7): 0}, truth[:1], truth[:1], torch.ones(1, 8, 8))
+
+    assert right == 0
+    assert still > 0.2
+    assert constant > 0
+    assert steady_loss(shown(truth[:1], truth[1:]), stranger) == 0  # no one in common
+
+
 def test_centres_lie_on_people_and_taught_seeds_within_a_cell_of_them(recipe, drawn_data):
-    _, batch = Steps(recipe, load_sources(drawn_data), 0)[1]
+    _, [batch] = Steps(recipe, load_sources(drawn_data), 0)[1]
     true = truth(batch)
     small = torch.nn.functional.avg_pool2d(batch.alpha.float() / 255, 16 * batch.scale)
     for b, count in enumerate(batch.people.tolist()):
@@ -107,7 +169,7 @@ def test_each_person_is_given_the_code_that_shows_them():
     assert dict(zip(pairs.n.tolist(), pairs.p.tolist(), strict=True)) == {0: 1, 2: 0}
 
 
-@pytest.mark.parametrize("name", ["train_live.yaml", "train_further.yaml"])
+@pytest.mark.parametrize("name", ["train_live.yaml", "train_further.yaml", "train_memory.yaml"])
 def test_the_recipes_that_come_with_the_project_can_be_read(name):
     assert load(Path(__file__).resolve().parents[2] / "configs" / name).steps > 0
 
