@@ -40,8 +40,8 @@ OK, INTERNAL, USAGE, INPUT, DAMAGE, OUTPUT, ENGINE = range(7)  # exit codes; and
 
 LoadEngine = Callable[..., "Engine"]  # called as engines.load_engine is
 
-# Commands beside the main one: the module that carries each has `main(words, console) -> exit code`.
-COMMANDS: dict[str, str] = {}
+# Commands beside the main one: the module of each has `main(words, console) -> exit code`.
+COMMANDS: dict[str, str] = {"finalize": "commands.finalize"}
 
 
 class Outcome(NamedTuple):
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
     console = Console(json_events="--json" in words)  # until the request is understood
     try:
         if words and words[0] in COMMANDS:
+            console = Console(json_events="--json" in words, quiet="--quiet" in words)
             return import_module(COMMANDS[words[0]]).main(words[1:], console)
         request = parse(words)
         console = Console(json_events=request.json, quiet=request.quiet)

@@ -29,6 +29,9 @@ what is written:
 BACKGROUND  marks (who is who), keep, blur, a colour ("#00b140", green), or a picture or video file
 TREATMENT   keep, remove, blur (the person), or a colour or file to stand behind this person
 
+commands:
+  finalize OUT   deliverables of a run, or the results of one that died, without the network
+
 exit codes:
   0 done   1 our mistake   2 usage or settings   3 input   4 finished with damage
   5 output   6 engine   130 interrupted (Ctrl-C)   143 terminated

@@ -3,21 +3,20 @@
 A video leaves `alpha.mkv`, `composite.mp4` and `people.json`.  Pictures leave a folder each, with
 `person_0001.png`, ... and `composite.png`, and one `people.json`.
 
-A container cannot take another track once its header is written, and people walk in late.  So each
-person's frames go to a working file of their own, and `finish` puts them together; every track then
-starts with the video and is blank wherever the person is not.  Working files lie in a hidden folder
-of the output folder, are readable up to the last frame whatever happens to the process, and are
-removed when the results are complete.  Results appear under their names only when whole.
+While a video is under way, what is known of it lies in a hidden folder of the output folder: the
+working store (`stream/store.py`), which a crash cannot take, and the composite so far.  `finish`
+turns the two into results without coding anything again; `recover` does so for a run that died.
+Results appear under their names only when whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import tempfile
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -35,23 +34,21 @@ from stream.decode import (
     BT601_PAL,
     BT709,
     BT2020,
-    FULL,
     LIMITED,
     LUMA,
     UNSPECIFIED,
     Source,
     open_container,
 )
-
-# Lossless gray, 960x540, one thread, CPU-ms and kB per frame (2 shared cores, 2026-11-22):
-#   FFV1 level 3, Golomb-Rice, 4 slices    2.0   8.1     blank: 0.2 kB, coded once and repeated
-#   FFV1 level 1, Golomb-Rice              2.0   7.9
-#   H.264 qp 0 ultrafast, all intra        0.7  14.5     reads back as 4:2:0, not as gray
-#   H.264 qp 0 superfast                   3.2  10.3
-# FFV1: every reader gets one gray plane with the codes 0..255 that went in, each slice carries a
-# checksum, and as every frame stands alone one encoder serves all people and a blank costs nothing.
-ALPHA_CODEC = "ffv1"
-ALPHA_OPTIONS = {"level": "3", "coder": "0", "context": "0", "slices": "4", "slicecrc": "1"}
+from stream.store import (
+    STORE,
+    AlphaCoder,
+    Register,
+    Store,
+    StoreError,
+    StoreWriter,
+    alpha_template,
+)
 
 # H.264 yuv420p, 960x540, one thread: ultrafast 4.0 ms and 28 kB, superfast 6.4 ms and 19 kB,
 # veryfast 10 ms and 13 kB per frame (same machine and day).  No B-frames: decode order is time
@@ -59,10 +56,12 @@ ALPHA_OPTIONS = {"level": "3", "coder": "0", "context": "0", "slices": "4", "sli
 COMPOSITE_OPTIONS = {"preset": "superfast", "crf": "18", "bf": "0"}
 KEYFRAME_SECONDS = 2
 
-PART_SECONDS = 2.0  # someone away for longer gets a new working file; open files stay few
 MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # what players expect in an MP4
 
 RESULTS = ("alpha.mkv", "composite.mp4", "people.json")
+UNFINISHED = ".unfinished"  # the folder of a run that is under way, or of one that died
+SILENT = "composite.mkv"  # in it: the composite so far, without sound
+EDGE = 1 << 20  # bytes at either end of an input by which it is known again
 
 
 class OutputError(OSError):
@@ -113,8 +112,10 @@ class Deliverables:
             )
         with _said(f"{self._out}: results cannot be written there"):
             self._out.mkdir(parents=True, exist_ok=True)
-            working = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self._out))
-        self._files = results(self._out, working, source, self._about)
+            working = self._out / UNFINISHED
+            _clear(working, overwrite)
+            working.mkdir()
+            self._files = results(self._out, working, source, self._about)
 
     def __enter__(self) -> Deliverables:
         return self
@@ -176,16 +177,39 @@ class _said:
             raise OutputError(f"{self._what} ({reason})") from error
 
 
+def unfinished(out_dir: str | os.PathLike[str]) -> Store | None:
+    """The working store that a run left in this folder, if there is one that can be read."""
+    path = Path(out_dir) / UNFINISHED / STORE
+    try:
+        return Store(path) if path.exists() else None
+    except StoreError:
+        return None  # it died before its first record: nothing is in it
+
+
+def _clear(working: Path, overwrite: bool) -> None:
+    """Make room for a new run; work that someone may still want is not thrown away unasked."""
+    left = unfinished(working.parent)
+    if left is not None:
+        StoreWriter.resume(left.path).close()  # says so where its run is still alive
+        register, _ = left.walk()
+        if register.pts and not overwrite:
+            raise OutputError(
+                f"{working.parent} holds an unfinished run of {len(register.pts)} frames; make its "
+                f"results with: python run_stream.py finalize {working.parent}, or start over with "
+                "--overwrite"
+            )
+    shutil.rmtree(working, ignore_errors=True)
+
+
 # ---------------------------------------------------------------------------------------- video
 
 
 class _VideoFiles:
     def __init__(self, out: Path, working: Path, source: Source, about: Mapping[str, Any]) -> None:
-        self._out, self._working, self._source = out, working, source
-        self._register = _Register(source, about)
-        self._alphas = _AlphaTracks(working, source)
-        self._composite = _Composite(working / "composite.mkv", source)
-        self.notes: list[str] = []
+        self._out, self._working, self._source, self._about = out, working, source, about
+        head = {**_head(source, about, False, []), "input": identity(source.uri, out)}
+        self._store = StoreWriter(working / STORE, head)
+        self._composite = _Composite(working / SILENT, source)
 
     @staticmethod
     def names(source: Source) -> list[str]:
@@ -195,157 +219,122 @@ class _VideoFiles:
         if frame.size != self._source.size:
             raise ValueError(f"frames should be {self._source.size}, got {frame.size}")
         with _said(f"{self._out}: writing failed at {frame.seconds:.2f} s"):
-            self._alphas.write(len(self._register.pts), frame, mattes)
+            self._store.add(frame.pts, mattes)
             self._composite.write(frame, composite)
-        self._register.add(frame, mattes)
 
     def finish(self, complete: bool) -> Report:
-        """Both tracks and register, each on its own: one that fails does not take the others."""
-        steps: list[tuple[str, Callable[[Path], None]]] = [
-            ("composite.mp4", lambda path: self._finish_composite(path, complete)),
-            ("alpha.mkv", self._finish_alpha),
-            ("people.json", lambda path: self._finish_register(path, complete)),
-        ]
-        done, failures = [], []
         self._composite.close()
-        self._alphas.close()
-        for name, step in steps if self._register.pts else []:
-            path = self._working / name
-            try:
-                with _said(f"{self._out / name}: cannot be finished"):
-                    step(path)
-                    os.replace(path, self._out / name)
-                done.append(self._out / name)
-            except OutputError as error:
-                failures.append(str(error))
-        if failures:
-            raise OutputError(
-                f"{'; '.join(failures)}; what was written until then lies in {self._working}"
-            )
-        shutil.rmtree(self._working, ignore_errors=True)
-        if not self._register.pts:
-            with suppress(OSError):
-                self._out.rmdir()  # an empty folder says nothing
-        return Report(done, len(self._register.pts), self._register.people, complete, self.notes)
-
-    def _finish_composite(self, path: Path, complete: bool) -> None:
-        self._composite.remux(path, self._register.pts, complete, self.notes)
-
-    def _finish_alpha(self, path: Path) -> None:
-        self._alphas.remux(path, self._register.pts)
-
-    def _finish_register(self, path: Path, complete: bool) -> None:
-        extra = {"composite": self._composite.described(), "alpha": self._alphas.described()}
-        self._register.save(path, complete, extra, self.notes)
+        self._store.close()
+        source = self._source
+        head = {
+            **_head(source, self._about, complete, []), "input": identity(source.uri, self._out)
+        }  # fmt: skip
+        sound = source.uri if source.has_audio else None
+        return _finished(self._out, self._working, head, self._store.register, sound)
 
 
-class _AlphaTracks:
-    """One lossless gray track per person: packets of the frames they are in, blanks between."""
+def recover(out_dir: str | os.PathLike[str], source: str | None = None) -> Report:
+    """Make the results of a run that died from what it left behind, as far as it got.
 
-    def __init__(self, working: Path, source: Source) -> None:
-        self._working, self._source = working, source
-        self._encoder = av.CodecContext.create(ALPHA_CODEC, "w")
-        _as_alpha(self._encoder, source)
-        self._blank = bytes(self._coded(np.zeros(source.size, np.uint8), 0))
-        self._parts: dict[int, list[Path]] = {}  # id -> working files, in order
-        self._open: dict[int, tuple[av.container.OutputContainer, float]] = {}  # and last seconds
-        self._present: dict[int, array] = {}  # id -> the indices of the frames they are in
-
-    def _coded(self, alpha: np.ndarray, pts: int) -> av.Packet:
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(alpha), format="gray")
-        picture.pts, picture.time_base = pts, self._source.time_base
-        picture.color_range = FULL
-        (packet,) = self._encoder.encode(picture)  # every frame stands alone: no delay
-        return packet
-
-    def write(self, index: int, frame: Frame, mattes: Mattes) -> None:
-        for person in mattes:
-            container = self._container(person.id, frame.seconds)
-            packet = self._coded(codes(person.alpha), frame.pts)
-            packet.stream = container.streams.video[0]
-            container.mux(packet)
-            self._present.setdefault(person.id, array("L")).append(index)
-        for number, (container, seen) in list(self._open.items()):
-            if frame.seconds - seen > PART_SECONDS:
-                container.close()
-                del self._open[number]
-
-    def _container(self, number: int, seconds: float) -> av.container.OutputContainer:
-        if number in self._open:
-            container, _ = self._open[number]
-        else:
-            parts = self._parts.setdefault(number, [])
-            parts.append(self._working / f"person_{number:04d}.part{len(parts) + 1:03d}.mkv")
-            container = _crash_safe(parts[-1])
-            self._add_track(container, number)
-        self._open[number] = container, seconds
-        return container
-
-    def _add_track(self, container: av.container.OutputContainer, number: int) -> av.VideoStream:
-        stream = container.add_stream(ALPHA_CODEC, rate=self._source.rate or 25)
-        _as_alpha(stream.codec_context, self._source)
-        stream.time_base = self._source.time_base
-        stream.metadata["title"] = f"Person {number}"
-        stream.metadata["PERSON_ID"] = str(number)
-        return stream
-
-    def close(self) -> None:
-        for container, _ in self._open.values():
-            with suppress(OSError, av.error.FFmpegError):
-                container.close()
-        self._open.clear()
-
-    def described(self) -> dict[str, Any]:
-        return {"codec": ALPHA_CODEC, "tracks": sorted(self._present), "times": "attached as JSON"}
-
-    def remux(self, path: Path, pts: array) -> None:
-        """One file with everyone, from the first frame to the last.
-
-        Matroska counts milliseconds, so the exact times are attached to it as times.json.
-        """
-        time_base = self._source.time_base
-        with av.open(f"file:{path}", "w", format="matroska") as out:
-            tracks = []
-            for number in sorted(self._present):
-                stream = self._add_track(out, number)
-                kept = iter(self._present[number])
-                tracks.append([stream, self._packets(number), kept, next(kept)])
-            if not tracks:  # nobody was seen: a file with one blank track is easier to handle
-                stream = self._add_track(out, 0)
-                stream.metadata["title"] = "no one"
-                tracks.append([stream, iter(()), iter(()), None])
-            times = {"time_base": str(time_base), "pts": pts.tolist()}
-            out.add_attachment("times.json", "application/json", json.dumps(times).encode())
-            for index, when in enumerate(pts):
-                for track in tracks:
-                    stream, packets, kept, coming = track
-                    if index == coming:
-                        packet = next(packets)
-                        track[3] = next(kept, None)
-                    else:
-                        packet = av.Packet(self._blank)
-                        packet.is_keyframe = True
-                    packet.pts = packet.dts = when
-                    packet.time_base = time_base
-                    packet.stream = stream
-                    out.mux(packet)
-
-    def _packets(self, number: int) -> Iterator[av.Packet]:
-        for part in self._parts[number]:
-            with open_container(str(part)) as container:
-                for packet in container.demux(video=0):
-                    if packet.size:
-                        yield packet
+    `source` is the input, for its sound.  Raises OutputError where there is nothing to recover or
+    the run is still alive.
+    """
+    out = Path(out_dir)
+    left = unfinished(out)
+    if left is None:
+        raise OutputError(f"{out} holds no unfinished run")
+    with _said(f"{out}: the unfinished run cannot be recovered"):
+        StoreWriter.resume(left.path).close()  # nobody else is writing, and the torn end is gone
+    register, _ = left.walk()
+    return _finished(out, left.path.parent, {**left.head, "complete": False}, register, source)
 
 
-def _as_alpha(codec: Any, source: Source) -> None:
-    codec.height, codec.width = source.size
-    codec.pix_fmt = "gray"
-    codec.time_base = source.time_base
-    codec.gop_size = 1
-    codec.thread_count = 1
-    codec.color_range = FULL  # alpha is coverage: 0..255 mean 0..1, whatever the video's range is
-    codec.options = ALPHA_OPTIONS
+def _finished(
+    out: Path, working: Path, head: Mapping[str, Any], register: Register, sound: str | None
+) -> Report:
+    """Both tracks and register, each on its own: one that fails does not take the others."""
+    notes: list[str] = []
+    clock = _Clock.of(head)
+    steps: list[tuple[str, Callable[[Path], None]]] = [
+        (
+            "composite.mp4",
+            lambda path: _remux_composite(
+                working / SILENT, path, clock, register.pts, sound, head["complete"], notes
+            ),
+        ),
+        ("alpha.mkv", lambda path: _remux_alphas(Store(working / STORE), path, clock, register)),
+        ("people.json", lambda path: _save_register(path, head, register, notes)),
+    ]
+    done, failures = [], []
+    for name, step in steps if register.pts else []:
+        path = working / name
+        try:
+            with _said(f"{out / name}: cannot be finished"):
+                step(path)
+                os.replace(path, out / name)
+            done.append(out / name)
+        except OutputError as error:
+            failures.append(str(error))
+    if failures:
+        raise OutputError(
+            f"{'; '.join(failures)}; what was written until then lies in {working} "
+            f"(python run_stream.py finalize {out})"
+        )
+    shutil.rmtree(working, ignore_errors=True)
+    if not register.pts:
+        with suppress(OSError):
+            out.rmdir()  # an empty folder says nothing
+    return Report(done, len(register.pts), register.people, head["complete"], notes)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Sizes and times of a video, as people.json and the store have them."""
+
+    size: tuple[int, int]
+    time_base: Fraction
+    rate: Fraction | None
+
+    @classmethod
+    def of(cls, head: Mapping[str, Any]) -> _Clock:
+        rate = Fraction(head["rate"]) if head["rate"] else None
+        height, width = head["size"]
+        return cls((height, width), Fraction(head["time_base"]), rate)
+
+    @property
+    def step(self) -> int:
+        """Ticks of one frame at the nominal rate."""
+        return max(1, round(1 / ((self.rate or Fraction(25)) * self.time_base)))
+
+
+def _remux_alphas(store: Store, path: Path, clock: _Clock, register: Register) -> None:
+    """One file with everyone, from the first frame to the last.
+
+    Matroska counts milliseconds, so the exact times are attached to it as times.json.
+    """
+    blank = AlphaCoder(clock.size, clock.rate).blank
+    with (
+        alpha_template(store.parameters, blank) as template,
+        av.open(f"file:{path}", "w", format="matroska") as out,
+    ):
+        tracks = {}
+        for number in register.people or [0]:  # one blank track is easier to handle than none
+            stream = out.add_stream_from_template(template.streams.video[0])
+            stream.time_base = clock.time_base
+            stream.metadata["title"] = f"Person {number}" if number else "no one"
+            stream.metadata["PERSON_ID"] = str(number)
+            tracks[number] = stream
+        times = {"time_base": str(clock.time_base), "pts": register.pts.tolist()}
+        out.add_attachment("times.json", "application/json", json.dumps(times).encode())
+        for frame in store.frames():
+            here = {person.id: person.packet for person in frame.people}
+            for number, stream in tracks.items():
+                packet = av.Packet(here.get(number, blank))
+                packet.is_keyframe = True
+                packet.pts = packet.dts = frame.pts
+                packet.time_base = clock.time_base
+                packet.stream = stream
+                out.mux(packet)
 
 
 class _Composite:
@@ -353,8 +342,7 @@ class _Composite:
 
     def __init__(self, path: Path, source: Source) -> None:
         self._path, self._source = path, source
-        height, width = source.size
-        self._padded = height + height % 2, width + width % 2  # 4:2:0 has no odd sizes
+        self._padded = padded(source.size)
         matrix = source.colour.matrix
         self._planes = np.empty((self._padded[0] * 3 // 2, self._padded[1]), np.uint8)
         self._to_yuv = _yuv_matrix(*LUMA[matrix])
@@ -417,38 +405,42 @@ class _Composite:
         with suppress(OSError, av.error.FFmpegError):
             self._container.close()
 
-    def described(self) -> dict[str, Any]:
-        """The picture lies at the top left of a frame that is padded to even sizes."""
-        return {"size": list(self._padded), "picture": list(self._source.size)}
 
-    def remux(self, path: Path, pts: array, complete: bool, notes: list[str]) -> None:
-        """An MP4 with the exact times and the source's sound, its packets untouched if MP4 may.
+def _remux_composite(
+    silent: Path, path: Path, clock: _Clock, pts: array, sound: str | None, complete: bool,
+    notes: list[str],
+) -> None:  # fmt: skip
+    """An MP4 with the exact times and the source's sound, its packets untouched if MP4 may.
 
-        The sound of a run that ended early ends with its picture.
-        """
-        time_base = self._source.time_base
-        shift = min(0, pts[0])  # an MP4 cannot start before zero: sound and picture move together
-        options = {"movflags": "faststart", "movie_timescale": str(_timescale(time_base))}
-        with (
-            open_container(str(self._path)) as silent,
-            av.open(f"file:{path}", "w", format="mp4", options=options) as out,
-        ):
-            coded = silent.streams.video[0]
-            video = out.add_stream_from_template(coded)
-            video.time_base = time_base
-            sound = _Sound(self._source, out, -shift * time_base, notes)
-            packets = (packet for packet in silent.demux(coded) if packet.size)
-            step = max(1, round(1 / ((self._source.rate or Fraction(25)) * time_base)))
-            for index, (when, packet) in enumerate(zip(pts, packets, strict=False)):
-                packet.pts = packet.dts = when - shift
-                packet.duration = pts[index + 1] - when if index + 1 < len(pts) else step
-                packet.time_base = time_base
-                packet.stream = video
-                sound.until(float((when - shift) * time_base))
-                out.mux(packet)
-            sound.until(float((pts[-1] + step - shift) * time_base))
-            if complete:
-                sound.rest()
+    The sound of a run that ended early ends with its picture.
+    """
+    time_base = clock.time_base
+    shift = min(0, pts[0])  # an MP4 cannot start before zero: sound and picture move together
+    options = {"movflags": "faststart", "movie_timescale": str(_timescale(time_base))}
+    with (
+        open_container(str(silent)) as given,
+        av.open(f"file:{path}", "w", format="mp4", options=options) as out,
+    ):
+        coded = given.streams.video[0]
+        video = out.add_stream_from_template(coded)
+        video.time_base = time_base
+        heard = _Sound(sound, out, -shift * time_base, notes)
+        packets = (packet for packet in given.demux(coded) if packet.size)
+        for index, (when, packet) in enumerate(zip(pts, packets, strict=False)):
+            packet.pts = packet.dts = when - shift
+            packet.duration = pts[index + 1] - when if index + 1 < len(pts) else clock.step
+            packet.time_base = time_base
+            packet.stream = video
+            heard.until(float((when - shift) * time_base))
+            out.mux(packet)
+        heard.until(float((pts[-1] + clock.step - shift) * time_base))
+        if complete:
+            heard.rest()
+
+
+def padded(size: Sequence[int]) -> tuple[int, int]:
+    """The even size into whose top left a picture goes: 4:2:0 has no odd ones."""
+    return size[0] + size[0] % 2, size[1] + size[1] % 2
 
 
 def _timescale(time_base: Fraction) -> int:
@@ -473,7 +465,7 @@ class _Sound:
 
     def __init__(
         self,
-        source: Source,
+        uri: str | None,
         out: av.container.OutputContainer,
         shift_seconds: Fraction,
         notes: list[str],
@@ -483,9 +475,9 @@ class _Sound:
         self._resamplers: dict[int, av.AudioResampler] = {}
         self._waiting: av.Packet | None = None
         self._packets: Iterator[av.Packet] = iter(())
-        if not source.has_audio:
+        if uri is None:
             return
-        container = open_container(source.uri)
+        container = open_container(uri)
         for stream in container.streams.audio:
             name = stream.codec_context.name if stream.codec_context else "unknown"
             if name in MP4_SOUND:
@@ -501,7 +493,10 @@ class _Sound:
                 self._resamplers[stream.index] = av.AudioResampler("fltp", layout, rate, 1024)
                 notes.append(f"the sound is {name}, which MP4 does not carry; converted to AAC")
             self._targets[stream.index] = target
-        self._packets = self._ready(container)
+        if self._targets:
+            self._packets = self._ready(container)
+        else:
+            container.close()
 
     def _ready(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
         """Packets for the MP4 in the order of the file."""
@@ -624,56 +619,59 @@ def _save_png(path: Path, picture: np.ndarray) -> None:
 # ------------------------------------------------------------------------------ who was when
 
 
-class _Register:
-    """Times of all frames, and per person their boxes and scores: 24 bytes a sighting."""
+def _save_register(
+    path: Path, head: Mapping[str, Any], register: Register, notes: list[str]
+) -> None:
+    """people.json, written piece by piece: it can be long."""
+    size = head["size"]
+    whole = {
+        **head,
+        "notes": [*head["notes"], *notes],
+        "frames": len(register.pts),
+        "composite": {"size": list(padded(size)), "picture": list(size)},
+        "alpha": {"codec": "h264", "tracks": register.people, "times": "attached as JSON"},
+    }
+    for private in ("codec", "parameters"):  # of the working store alone
+        whole.pop(private, None)
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(whole, indent=1)[:-2] + ',\n "people": [')
+        for place, number in enumerate(register.people):
+            said = _seen(number, register, Fraction(head["time_base"]))
+            file.write(("," if place else "") + "\n  " + json.dumps(said))
+        file.write("\n ]\n}\n")
 
-    def __init__(self, source: Source, about: Mapping[str, Any]) -> None:
-        self._source, self._about = source, about
-        self.pts = array("q")
-        self._sightings: dict[int, tuple[array, array]] = {}  # id -> frame indices, 5 numbers each
 
-    @property
-    def people(self) -> list[int]:
-        return sorted(self._sightings)
+def _seen(number: int, register: Register, time_base: Fraction) -> dict[str, Any]:
+    indices = register.indices[number]
+    rows = np.asarray(register.numbers[number], np.float32).reshape(-1, 5)
+    first, last = register.pts[indices[0]], register.pts[indices[-1]]
+    return {
+        "id": number,
+        "first_pts": first,
+        "last_pts": last,
+        "first_seconds": round(float(first * time_base), 6),
+        "last_seconds": round(float(last * time_base), 6),
+        "frames": len(indices),
+        "present": indices.tolist(),  # indices of frames, from 0
+        "boxes": np.round(rows[:, :4].astype(float), 1).tolist(),  # x0 y0 x1 y1, pixels
+        "scores": np.round(rows[:, 4].astype(float), 3).tolist(),
+    }
 
-    def add(self, frame: Frame, mattes: Mattes) -> None:
-        for person in mattes:
-            indices, numbers = self._sightings.setdefault(person.id, (array("L"), array("f")))
-            indices.append(len(self.pts))
-            numbers.extend((*person.box.tolist(), person.score))
-        self.pts.append(frame.pts)
 
-    def save(self, path: Path, complete: bool, extra: Mapping[str, Any], notes: list[str]) -> None:
-        """people.json, written piece by piece: it can be long."""
-        head = {
-            **_head(self._source, self._about, complete, notes),
-            "frames": len(self.pts),
-            **extra,
-        }
-        with path.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(head, indent=1)[:-2] + ',\n "people": [')
-            for place, number in enumerate(self.people):
-                file.write(("," if place else "") + "\n  " + self._person(number))
-            file.write("\n ]\n}\n")
-
-    def _person(self, number: int) -> str:
-        indices, numbers = self._sightings[number]
-        time_base = self._source.time_base
-        rows = np.asarray(numbers, np.float32).reshape(-1, 5)
-        first, last = self.pts[indices[0]], self.pts[indices[-1]]
-        return json.dumps(
-            {
-                "id": number,
-                "first_pts": first,
-                "last_pts": last,
-                "first_seconds": round(float(first * time_base), 6),
-                "last_seconds": round(float(last * time_base), 6),
-                "frames": len(indices),
-                "present": indices.tolist(),  # indices of frames, from 0
-                "boxes": np.round(rows[:, :4].astype(float), 1).tolist(),  # x0 y0 x1 y1, pixels
-                "scores": np.round(rows[:, 4].astype(float), 3).tolist(),
-            }
-        )
+def identity(uri: str, out: Path) -> dict[str, Any]:
+    """By what an input is known again: its size, and a digest of its first and last mebibyte."""
+    path = Path(uri)
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(EDGE))
+        file.seek(max(0, size - EDGE))
+        digest.update(file.read(EDGE))
+    try:
+        place = os.path.relpath(path.resolve(), out.resolve())  # both may move together
+    except ValueError:  # another drive
+        place = str(path.resolve())
+    return {"path": Path(place).as_posix(), "bytes": size, "edges_sha256": digest.hexdigest()}
 
 
 def _head(

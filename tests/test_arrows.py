@@ -22,6 +22,7 @@ ARROWS = {
     "engines": ("matting.frames", "matting.network"),
     "web": ("matting.frames",),
     "run_stream": ("configs", "stream", "engines", "tracking", "matting.frames"),
+    "commands": ("configs", "stream", "engines", "tracking", "matting.frames"),
     "bench": ("configs", "stream", "engines", "tracking", "matting", "run_stream"),
 }
 # Nobody but these may import the recipe that made the weights.
@@ -30,7 +31,8 @@ TRAINERS = ("matting/training", "bench", "tests")
 WITHOUT_TORCH = (
     "run_stream", "configs", "tracking", "matting.frames", "engines", "engines.base",
     "stream.decode", "stream.overlap", "stream.stages", "stream.compose", "stream.encode",
-    "stream.sheet", "engines.openvino_engine", "engines.onnxruntime_engine",
+    "stream.sheet", "stream.store", "commands.finalize",
+    "engines.openvino_engine", "engines.onnxruntime_engine",
 )  # fmt: skip
 
 
