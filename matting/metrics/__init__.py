@@ -4,31 +4,43 @@
 people, `identity` the numbers people carry over a video.  Every function cites its definition.
 """
 
-from matting.metrics.alpha import conn, dtssd, grad, iou, mad, mse, sad
+from matting.metrics.alpha import conn, dtssd, grad, iou, mad, messddt, mse, sad
 from matting.metrics.identity import (
     GapScores,
     IdentityFrame,
     IdentityScores,
     gap_scores,
     identity_scores,
+    mask_frame,
 )
 from matting.metrics.instances import (
+    ErrorCounts,
     InstanceErrors,
     MattingQuality,
+    QualityCounts,
+    combined_errors,
+    combined_quality,
+    error_counts,
     instance_errors,
     match,
     matting_quality,
     overlap_matrix,
+    quality_counts,
 )
 
 __all__ = [
+    "ErrorCounts",
     "GapScores",
     "IdentityFrame",
     "IdentityScores",
     "InstanceErrors",
     "MattingQuality",
+    "QualityCounts",
+    "combined_errors",
+    "combined_quality",
     "conn",
     "dtssd",
+    "error_counts",
     "gap_scores",
     "grad",
     "identity_scores",
@@ -36,8 +48,11 @@ __all__ = [
     "iou",
     "mad",
     "match",
+    "mask_frame",
     "matting_quality",
+    "messddt",
     "mse",
     "overlap_matrix",
+    "quality_counts",
     "sad",
 ]

@@ -6,12 +6,13 @@ optional boolean mask of the pixels that count (a trimap's unknown band, or ever
 literature scales the same sums differently.
 
 Sources: SAD, MSE, Grad and Conn are the four measures of Rhemann et al., "A perceptually motivated
-online benchmark for image matting", CVPR 2009; dtSSD is from Erofeev et al., "Perceptually
-motivated benchmark for video matting", BMVC 2015.
+online benchmark for image matting", CVPR 2009; dtSSD and MESSDdt are from Erofeev et al.,
+"Perceptually motivated benchmark for video matting", BMVC 2015.
 """
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -41,9 +42,13 @@ def grad(predicted: np.ndarray, true: np.ndarray, where: np.ndarray | None = Non
     The gradient is the response to first-order Gaussian derivatives (sigma 1.4) of unit energy,
     truncated where the Gaussian falls below 1 %, with the border repeated.
     """
+    return float(_select(gradient_error(predicted, true), where).sum() / 1e3)
+
+
+def gradient_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """(H, W): what each pixel adds to `grad`, before it is divided by 1,000."""
     predicted, true = _pair(predicted, true, "grad")
-    difference = (_gradient(predicted) - _gradient(true)) ** 2
-    return float(_select(difference, where).sum() / 1e3)
+    return (_gradient(predicted) - _gradient(true)) ** 2
 
 
 def conn(predicted: np.ndarray, true: np.ndarray, where: np.ndarray | None = None) -> float:
@@ -53,6 +58,11 @@ def conn(predicted: np.ndarray, true: np.ndarray, where: np.ndarray | None = Non
     the body; a pixel's level is the last threshold at which it still belonged to it.  Alpha above
     that level by 0.15 or more is unconnected, and counts.
     """
+    return float(_select(connectivity_error(predicted, true), where).sum() / 1e3)
+
+
+def connectivity_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """(H, W): what each pixel adds to `conn`, before it is divided by 1,000."""
     predicted, true = _pair(predicted, true, "conn")
     steps = np.arange(1, round(1 / CONNECTIVITY_STEP) + 1) * CONNECTIVITY_STEP
     level = np.ones_like(true)
@@ -62,10 +72,7 @@ def conn(predicted: np.ndarray, true: np.ndarray, where: np.ndarray | None = Non
         body = _largest_region((predicted >= step - 1e-9) & (true >= step - 1e-9))
         level[attached & ~body] = step - CONNECTIVITY_STEP
         attached &= body
-    return float(
-        _select(np.abs(_connectedness(predicted, level) - _connectedness(true, level)), where).sum()
-        / 1e3
-    )
+    return np.abs(_connectedness(predicted, level) - _connectedness(true, level))
 
 
 def iou(
@@ -88,11 +95,7 @@ def dtssd(predicted: np.ndarray, true: np.ndarray) -> float:
     derivatives, averaged over the pairs.  A constant error does not count; one frame has no
     derivative, and scores 0.
     """
-    if np.ndim(predicted) != 3 or np.shape(predicted) != np.shape(true):
-        raise ValueError(
-            "dtssd compares two sequences (T, H, W) of one shape, "
-            f"got {np.shape(predicted)} and {np.shape(true)}"
-        )
+    _check_sequence(predicted, true, "dtssd")
     total = 0.0
     frames = len(true)
     for t in range(1, frames):  # frame by frame: a sequence in float64 need not fit in memory
@@ -100,6 +103,48 @@ def dtssd(predicted: np.ndarray, true: np.ndarray) -> float:
         theirs = np.asarray(true[t], np.float64) - true[t - 1]
         total += float(np.sqrt(_mean((ours - theirs) ** 2)))
     return total / max(frames - 1, 1) * 1e2
+
+
+def messddt(predicted: np.ndarray, true: np.ndarray) -> float:
+    """How the squared error changes along the motion, (T, H, W) each, in hundredths.
+
+    MESSDdt of Erofeev et al. 2015: the mean over pixels of |e_t(p) - e_{t+1}(p + v(p))|, with e the
+    squared error and v the motion from t to t + 1.  An error that travels with the person does
+    not count; one that appears or vanishes does.  As in the public programs that report it, v is
+    Farneback's optical flow between the true mattes (five levels, window 10, two iterations, a
+    neighbourhood of 7), rounded to pixels and held inside the picture.  One frame scores 0.
+    """
+    _check_sequence(predicted, true, "messddt")
+    total, frames = 0.0, len(true)
+    errors = [np.zeros(0)] * 2
+    for t in range(frames):
+        now = np.asarray(true[t], np.float64)
+        errors = [errors[1], (np.asarray(predicted[t], np.float64) - now) ** 2]
+        if t:
+            rows, columns = _followed(np.asarray(true[t - 1], np.float64), now)
+            total += _mean(np.abs(errors[0] - errors[1][rows, columns]))
+    return total / max(frames - 1, 1) * 1e2
+
+
+def _followed(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column in `after` of every pixel of `before`, (H, W) int each."""
+    first, second = ((matte * 255).astype(np.uint8) for matte in (before, after))
+    flow = cv2.calcOpticalFlowFarneback(
+        first, second, None, 0.5, 5, 10, 2, 7, 1.5, cv2.OPTFLOW_FARNEBACK_GAUSSIAN
+    )
+    height, width = before.shape
+    away = np.rint(flow).astype(int)
+    rows = (np.arange(height)[:, None] + away[..., 1]).clip(0, height - 1)
+    columns = (np.arange(width) + away[..., 0]).clip(0, width - 1)
+    return rows, columns
+
+
+def _check_sequence(predicted: np.ndarray, true: np.ndarray, measure: str) -> None:
+    if np.ndim(predicted) != 3 or np.shape(predicted) != np.shape(true):
+        raise ValueError(
+            f"{measure} compares two sequences (T, H, W) of one shape, "
+            f"got {np.shape(predicted)} and {np.shape(true)}"
+        )
 
 
 def _pair(predicted: np.ndarray, true: np.ndarray, measure: str) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from matting.metrics.instances import overlap_matrix
+
 LEVELS = np.arange(1, 20) / 20  # the similarity thresholds HOTA averages over: 0.05 ... 0.95
 SAME = 0.5  # the similarity from which IDF1 and CLEAR call two things the same
 EPSILON = 1e-9  # keeps a similarity of exactly 0.5 on the right side of 0.5
@@ -39,6 +41,16 @@ class IdentityFrame:
         for name, ids in (("true", self.true_ids), ("predicted", self.predicted_ids)):
             if len(set(ids.tolist())) != len(ids):
                 raise ValueError(f"one {name} id is in two places of a frame: {ids.tolist()}")
+
+
+def mask_frame(
+    true: np.ndarray, true_ids: Sequence[int], predicted: np.ndarray, predicted_ids: Sequence[int],
+    threshold: float = 0.5,
+) -> IdentityFrame:  # fmt: skip
+    """A frame whose similarity is the IoU of masks: what mattes (N, H, W) above `threshold` cover,
+    as the mask variants of HOTA and IDF1 (MOTS) take it."""
+    overlap = overlap_matrix(predicted, true, threshold)
+    return IdentityFrame(np.asarray(true_ids, int), np.asarray(predicted_ids, int), overlap.T)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from matting.metrics.alpha import connectivity_error, gradient_error
+
+ERRORS = ("mad", "mse", "grad", "conn", "iou")  # what the quality of a pair can be made of
 Picture = tuple[np.ndarray, np.ndarray]  # predicted (M, H, W), true (N, H, W)
 
 
@@ -32,6 +35,25 @@ class InstanceErrors:
     emse: float
     emad: float
     people: int  # true people plus invented ones: what the means are over
+
+
+@dataclass(frozen=True)
+class QualityCounts:
+    """What one picture adds to the quality of a data set; these add up."""
+
+    similarity: float  # summed over pairs
+    hits: int
+    invented: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """What one picture adds to the errors of a data set; these add up."""
+
+    squared: float  # summed over people: mean squared difference over the picture
+    absolute: float
+    people: int
 
 
 def overlap_matrix(
@@ -66,27 +88,52 @@ def matting_quality(
     Refinement" (InstMatt), CVPR 2022.
 
     A matched pair is a true positive where its supports overlap by `tau` or more; its similarity
-    is 1 - min(10 * E, 1), with E the mean absolute (`mad`) or squared (`mse`) difference inside the
-    union of the two supports, or the IoU of the supports itself (`iou`).  IMQ is the sum of
-    similarities over TP + FP / 2 + FN / 2, MQ over TP, both over the whole data set.
+    is 1 - min(10 * E, 1), with E the mean absolute (`mad`) or squared (`mse`) difference, or the
+    mean gradient (`grad`) or connectivity (`conn`) error, inside the union of the two supports; or
+    it is the IoU of the supports itself (`iou`).  IMQ is the sum of similarities over
+    TP + FP / 2 + FN / 2, MQ over TP, both over the whole data set.
     """
-    if error not in ("mad", "mse", "iou"):
-        raise ValueError(f"error should be 'mad', 'mse' or 'iou', got {error!r}")
+    if error not in ERRORS:
+        raise ValueError(f"error should be one of {', '.join(ERRORS)}, got {error!r}")
+    return combined_quality(quality_counts(*picture, error, tau) for picture in pictures)
+
+
+def quality_counts(
+    predicted: np.ndarray, true: np.ndarray, error: str = "mad", tau: float = 0.5
+) -> QualityCounts:
+    """What one picture adds to `matting_quality`."""
+    overlap = overlap_matrix(predicted, true)
+    rows, columns = match(overlap, tau)
+    similarity = sum(
+        float(overlap[row, column])
+        if error == "iou"
+        else 1 - min(10 * pair_error(predicted[row], true[column], error), 1.0)
+        for row, column in zip(rows, columns, strict=True)
+    )
+    hits = len(rows)
+    return QualityCounts(float(similarity), hits, len(predicted) - hits, len(true) - hits)
+
+
+def pair_error(predicted: np.ndarray, true: np.ndarray, error: str) -> float:
+    """Mean per pixel of `mad`, `mse`, `grad` or `conn` inside the union of the two supports."""
+    union = (predicted > 0) | (true > 0)
+    if not union.any():
+        return 0.0
+    if error == "grad":
+        return float(gradient_error(predicted, true)[union].mean())
+    if error == "conn":
+        return float(connectivity_error(predicted, true)[union].mean())
+    difference = np.abs(predicted[union].astype(np.float64) - true[union])
+    return float(difference.mean() if error == "mad" else (difference**2).mean())
+
+
+def combined_quality(counts: Iterable[QualityCounts]) -> MattingQuality:
+    """Quality of a data set from what its pictures add."""
     similarity, hits, invented, missed = 0.0, 0, 0, 0
-    for predicted, true in pictures:
-        overlap = overlap_matrix(predicted, true)
-        rows, columns = match(overlap, tau)
-        hits += len(rows)
-        invented += len(predicted) - len(rows)
-        missed += len(true) - len(rows)
-        for row, column in zip(rows, columns, strict=True):
-            if error == "iou":
-                similarity += float(overlap[row, column])
-                continue
-            union = (predicted[row] > 0) | (true[column] > 0)
-            difference = np.abs(predicted[row][union].astype(np.float64) - true[column][union])
-            distance = difference.mean() if error == "mad" else (difference**2).mean()
-            similarity += 1 - min(10 * float(distance), 1.0)
+    for count in counts:
+        similarity += count.similarity
+        hits, invented = hits + count.hits, invented + count.invented
+        missed += count.missed
     weight = hits + invented / 2 + missed / 2
     return MattingQuality(
         imq=100 * similarity / weight if weight else 100.0,
@@ -104,18 +151,31 @@ def instance_errors(pictures: Iterable[Picture]) -> InstanceErrors:
     partner contributes its error against an empty matte, and so does a predicted one.  The mean is
     over all contributions of the data set, times 1000.
     """
+    return combined_errors(error_counts(*picture) for picture in pictures)
+
+
+def error_counts(predicted: np.ndarray, true: np.ndarray) -> ErrorCounts:
+    """What one picture adds to `instance_errors`."""
+    rows, columns = match(overlap_matrix(predicted, true))
+    differences = [
+        np.abs(predicted[row].astype(np.float64) - true[column])
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    differences += [predicted[row].astype(np.float64) for row in _others(predicted, rows)]
+    differences += [true[column].astype(np.float64) for column in _others(true, columns)]
+    return ErrorCounts(
+        sum(float((difference**2).mean()) for difference in differences),
+        sum(float(difference.mean()) for difference in differences),
+        len(differences),
+    )
+
+
+def combined_errors(counts: Iterable[ErrorCounts]) -> InstanceErrors:
+    """Errors of a data set from what its pictures add."""
     squared, absolute, people = 0.0, 0.0, 0
-    for predicted, true in pictures:
-        rows, columns = match(overlap_matrix(predicted, true))
-        differences = [
-            np.abs(predicted[row].astype(np.float64) - true[column])
-            for row, column in zip(rows, columns, strict=True)
-        ]
-        differences += [predicted[row].astype(np.float64) for row in _others(predicted, rows)]
-        differences += [true[column].astype(np.float64) for column in _others(true, columns)]
-        squared += sum(float((difference**2).mean()) for difference in differences)
-        absolute += sum(float(difference.mean()) for difference in differences)
-        people += len(differences)
+    for count in counts:
+        squared, absolute = squared + count.squared, absolute + count.absolute
+        people += count.people
     return InstanceErrors(
         emse=1e3 * squared / max(people, 1), emad=1e3 * absolute / max(people, 1), people=people
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from matting.metrics import conn, dtssd, grad, iou, mad, mse, sad
+from matting.metrics import conn, dtssd, grad, iou, mad, messddt, mse, sad
 
 
 def test_sums_and_means_of_a_known_difference():
@@ -101,3 +101,54 @@ def test_bytes_and_wrong_shapes_are_refused(measure):
         measure(np.full((2, 2), 255), np.zeros((2, 2)))
     with pytest.raises(ValueError, match=r"\(2, 2\) and \(2, 3\)"):
         measure(np.zeros((2, 2)), np.zeros((2, 3)))
+
+
+def test_an_error_that_travels_with_the_person_does_not_count():
+    """A textured square moves 4 pixels a frame; one corner of it is off by 0.5 all the time."""
+    rng = np.random.default_rng(3)
+    texture = np.kron(0.5 + 0.5 * rng.random((10, 10)), np.ones((3, 3)))
+    true = np.zeros((3, 64, 96))
+    steady = np.zeros_like(true)
+    for t in range(3):
+        true[t, 16:46, 20 + 4 * t : 50 + 4 * t] = texture
+        steady[t] = true[t]
+        steady[t, 20:30, 24 + 4 * t : 34 + 4 * t] -= 0.5
+    flicker = true.copy()
+    flicker[1, 20:30, 28:38] -= 0.5
+
+    # it appears and vanishes: 100 of 6,144 pixels, 0.25 each time
+    assert messddt(flicker, true) == pytest.approx(100 * 0.25 / (64 * 96) * 100, rel=0.25)
+    assert messddt(steady, true) < 0.25 * messddt(flicker, true)
+    assert messddt(true, true) == 0
+    assert messddt(true[:1], true[:1]) == 0
+
+
+def test_sums_agree_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(4)
+    ours, theirs = rng.random((2, 20, 30))
+
+    assert mad(ours, theirs) == pytest.approx(
+        1e3 * metrics.mean_absolute_error(theirs.ravel(), ours.ravel())
+    )
+    assert mse(ours, theirs) == pytest.approx(
+        1e3 * metrics.mean_squared_error(theirs.ravel(), ours.ravel())
+    )
+    assert iou(ours, theirs) == pytest.approx(
+        metrics.jaccard_score(theirs.ravel() > 0.5, ours.ravel() > 0.5)
+    )
+
+
+def test_gradients_agree_with_scipy():
+    """SciPy's Gaussian derivatives reach further and are not of unit energy: one factor, to 2 %."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(5)
+    ours, theirs = (ndimage.gaussian_filter(rng.random((60, 80)), 3) for _ in range(2))
+    magnitude = [ndimage.gaussian_gradient_magnitude(m, 1.4, mode="nearest") for m in (ours, theirs)]
+    x = np.arange(-4, 5)
+    bell = np.exp(-(x**2) / (2 * 1.4**2)) / (1.4 * np.sqrt(2 * np.pi))
+    energy = (bell**2).sum() * ((x * bell / 1.4**2) ** 2).sum()
+    expected = ((magnitude[0] - magnitude[1]) ** 2).sum() / energy / 1e3
+
+    assert grad(ours, theirs) == pytest.approx(expected, rel=0.02)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from matting.metrics import IdentityFrame, gap_scores, identity_scores
+from matting.metrics import IdentityFrame, gap_scores, identity_scores, mask_frame
 
 
 def frame(true: list[int], predicted: list[int], similarity: list[list[float]]) -> IdentityFrame:
@@ -104,3 +104,50 @@ def test_a_frame_cannot_hold_one_number_twice():
         frame([1, 2], [3, 3], [[1, 0], [0, 1]])
     with pytest.raises(ValueError, match=r"\(1, 2\)"):
         IdentityFrame(np.array([1]), np.array([1, 2]), np.zeros((2, 1)))
+
+
+def test_masks_are_as_similar_as_they_overlap():
+    true, predicted = np.zeros((2, 10, 10)), np.zeros((1, 10, 10))
+    true[0, :, :4], true[1, :, 6:] = 1, 1
+    predicted[0, :, :2] = 0.9
+
+    made = mask_frame(true, [3, 5], predicted, [8])
+
+    assert made.similarity.tolist() == [[0.5], [0.0]]
+    assert identity_scores([[made]]).idf1 == pytest.approx(2 / 3)  # one of two found, half of it
+
+
+def test_scores_are_those_of_trackeval():
+    """Against the reference program, on tracks that wander, swap and vanish.
+
+    It names OpenCV with windows as a need, which must not stand beside ours, so it is no
+    dependency: pip install --no-deps trackeval
+    """
+    trackeval = pytest.importorskip("trackeval")
+    rng = np.random.default_rng(6)
+    frames, data = [], {"gt_ids": [], "tracker_ids": [], "similarity_scores": []}
+    for t in range(40):
+        true = rng.permutation(6)[: rng.integers(2, 6)]
+        predicted = rng.permutation(7)[: rng.integers(0, 6)]
+        similarity = rng.random((len(true), len(predicted))) * 0.4
+        for row, who in enumerate(true):
+            for column, number in enumerate(predicted):
+                if number == (who if t < 25 else (who + 1) % 7):
+                    similarity[row, column] += 0.6 * rng.random()
+        frames.append(IdentityFrame(true, predicted, similarity))
+        for key, value in zip(data, (true, predicted, similarity), strict=True):
+            data[key].append(value)
+    data |= {
+        "num_timesteps": 40, "num_gt_ids": 6, "num_tracker_ids": 7,
+        "num_gt_dets": sum(map(len, data["gt_ids"])),
+        "num_tracker_dets": sum(map(len, data["tracker_ids"])),
+    }  # fmt: skip
+    ours = identity_scores([frames])
+
+    hota = trackeval.metrics.HOTA().eval_sequence(data)
+    identity = trackeval.metrics.Identity({"PRINT_CONFIG": False}).eval_sequence(data)
+    clear = trackeval.metrics.CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)
+    assert ours.hota == pytest.approx(hota["HOTA"].mean(), abs=1e-6)
+    assert ours.assa == pytest.approx(hota["AssA"].mean(), abs=1e-6)
+    assert ours.idf1 == pytest.approx(identity["IDF1"], abs=1e-6)
+    assert (ours.switches, ours.mota) == (clear["IDSW"], pytest.approx(clear["MOTA"], abs=1e-6))

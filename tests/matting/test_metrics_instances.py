@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from matting.metrics import instance_errors, match, matting_quality, overlap_matrix
+from matting.metrics import (
+    combined_errors,
+    combined_quality,
+    error_counts,
+    instance_errors,
+    match,
+    matting_quality,
+    overlap_matrix,
+    quality_counts,
+)
+from matting.metrics.instances import pair_error
 
 
 def mattes(*columns: slice, value: float = 1.0) -> np.ndarray:
@@ -49,6 +59,37 @@ def test_quality_weighs_errors_missed_and_invented_people():
     assert quality.imq == pytest.approx(25, abs=1e-4)
     squared = matting_quality([(predicted, mattes(LEFT, RIGHT))], error="mse")
     assert squared.mq == pytest.approx(100 * (1 - 10 * 0.05**2), abs=1e-4)
+
+
+def test_quality_by_gradient_and_connectivity():
+    """Over the union of the supports: an offset has no edge and is less than people see;
+    0.3 unattached in half of a picture is 0.15."""
+    true = mattes(slice(0, 10))  # everywhere: no edge in the picture
+    offset = mattes(slice(0, 10), value=0.98)
+    by_gradient = matting_quality([(offset, true)], error="grad")
+    by_connection = matting_quality([(offset, true)], error="conn")
+    loose = mattes(slice(0, 10), value=0.96)
+    loose[0, 5:] = 0.75  # attached up to 0.7; the truth rises 0.3 above that, in half of it
+
+    assert by_gradient.mq == pytest.approx(100, abs=1e-3)
+    assert by_connection.mq == pytest.approx(100, abs=1e-3)  # less than people see
+    assert pair_error(loose[0], true[0], "conn") == pytest.approx(0.15, abs=1e-3)
+    assert matting_quality([(loose, true)], error="conn").mq == pytest.approx(0, abs=1e-3)
+    edge = mattes(LEFT)
+    assert pair_error(edge[0], true[0], "grad") > 0.01
+
+
+def test_counts_of_pictures_add_up_to_those_of_the_set():
+    """What lets an evaluation stop and go on."""
+    rng = np.random.default_rng(1)
+    pictures = [(rng.random((2, 12, 12)).round(1), rng.random((3, 12, 12)).round(1))] * 2
+    pictures += [(mattes(LEFT), mattes(LEFT, RIGHT))]
+
+    for error in ("mad", "iou"):
+        counts = [quality_counts(*picture, error=error) for picture in pictures]
+        assert combined_quality(counts) == matting_quality(pictures, error=error)
+    counted = combined_errors([error_counts(*picture) for picture in pictures])
+    assert counted == instance_errors(pictures)
 
 
 def test_quality_needs_enough_overlap():
