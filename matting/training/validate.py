@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import torch
 
-from matting.metrics import match as pair
 from matting.metrics import dtssd, matting_quality, overlap_matrix
+from matting.metrics import match as pair
 from matting.network.live import LiveNetwork, mattes
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from matting.synthesis.sources import Sources

@@ -145,7 +145,9 @@ def test_gradients_agree_with_scipy():
 
     rng = np.random.default_rng(5)
     ours, theirs = (ndimage.gaussian_filter(rng.random((60, 80)), 3) for _ in range(2))
-    magnitude = [ndimage.gaussian_gradient_magnitude(m, 1.4, mode="nearest") for m in (ours, theirs)]
+    magnitude = [
+        ndimage.gaussian_gradient_magnitude(m, 1.4, mode="nearest") for m in (ours, theirs)
+    ]
     x = np.arange(-4, 5)
     bell = np.exp(-(x**2) / (2 * 1.4**2)) / (1.4 * np.sqrt(2 * np.pi))
     energy = (bell**2).sum() * ((x * bell / 1.4**2) ** 2).sum()

@@ -111,7 +111,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # (B, h, w, C), h and w even -> (B, h/2, w/2, 2C); the weights want the four column by column
+        # (B, h, w, C), h and w even -> (B, h/2, w/2, 2C); column by column, as the weights want
         b, h, w, c = x.shape
         four = x.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(four.reshape(b, h // 2, w // 2, 4 * c)))
