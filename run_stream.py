@@ -41,7 +41,10 @@ OK, INTERNAL, USAGE, INPUT, DAMAGE, OUTPUT, ENGINE = range(7)  # exit codes; and
 LoadEngine = Callable[..., "Engine"]  # called as engines.load_engine is
 
 # Commands beside the main one: the module of each has `main(words, console) -> exit code`.
-COMMANDS: dict[str, str] = {"finalize": "commands.finalize"}
+COMMANDS: dict[str, str] = {
+    "finalize": "commands.finalize",
+    "live": "web.command",
+}
 
 
 class Outcome(NamedTuple):

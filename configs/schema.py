@@ -98,6 +98,19 @@ class PipelineSettings:
 
 
 @dataclass(frozen=True)
+class LiveSettings:
+    """Live only: `python run_stream.py live`."""
+
+    expand_pixels: float = number(0.0, -50, 50)  # of everyone's matte; below 0 it shrinks
+    feather_pixels: float = number(0.0, 0, 50)  # how softly the mattes end
+    preview_rows: int = number(720, 90, 2160)  # pictures are sent to the page no higher than this
+    preview_quality: int = number(80, 30, 100)  # JPEG quality of these
+    upload_megabytes: int = number(200, 1, 4096)  # largest picture or video the page may send
+    stream_kilobits: int | None = number(None, 100, 100_000)  # of rtmp:// and the like; nothing =
+    #                                                           constant quality
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a run can be told."""
 
@@ -106,6 +119,7 @@ class Settings:
     look: LookSettings = LookSettings()
     output: OutputSettings = OutputSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    live: LiveSettings = LiveSettings()
 
 
 def load(

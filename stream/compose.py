@@ -153,16 +153,38 @@ class Composer:
     frame's own array where nothing changes; treat it as read-only.
     """
 
-    def __init__(self, look: Look, size: tuple[int, int]) -> None:
+    def __init__(
+        self, look: Look, size: tuple[int, int], before: Composer | None = None
+    ) -> None:
+        """`before` is the composer of the same video until now, where the look changes in
+        mid-stream: clips go on where they are, and what was seen behind people is still known.
+        It must not be used again; what this one does not need of it is closed by `close_unused`.
+        """
         self._look = look
         own = [treatment.background for treatment in look.people.values()]
         self._backdrops = list(dict.fromkeys([look.background, *(b for b in own if b)]))
-        self._layers = {backdrop: _layer(backdrop, size) for backdrop in self._backdrops}
+        kept: dict[Backdrop, _Layer] = before._layers if before else {}
+        self._layers: dict[Backdrop, _Layer] = {
+            b: kept[b] if b in kept else _layer(b, size) for b in self._backdrops
+        }
+        self._unused = [layer for b, layer in kept.items() if b not in self._layers]
         self._regions = _Regions(len(self._backdrops)) if len(self._backdrops) > 1 else None
+        if before and before._backdrops == self._backdrops:
+            self._regions = before._regions
         removes = any(treatment.person == "remove" for treatment in look.people.values())
-        self._plate = _Plate() if removes and ORIGINAL in self._backdrops else None
+        self._plate: _Plate | None = before._plate if before else None
+        if self._plate is None and removes and ORIGINAL in self._backdrops:
+            self._plate = _Plate()
+
+    def close_unused(self) -> None:
+        """Close what the composer before this one had open and this one has not taken over."""
+        for layer in self._unused:
+            if isinstance(layer, _Clip):
+                layer.close()
+        self._unused = []
 
     def close(self) -> None:
+        self.close_unused()
         for layer in self._layers.values():
             if isinstance(layer, _Clip):
                 layer.close()
@@ -193,6 +215,20 @@ class Composer:
             picture = layer if picture is None or share is None else _mixed(picture, layer, share)
         assert picture is not None, "the shares of a pixel add up to one"
         return self._marked(picture, mattes) if self._look.marks else picture
+
+    def cut_out(self, frame: Frame, mattes: Mattes) -> tuple[np.ndarray, np.ndarray]:
+        """Everyone who is not removed, without any background: straight colours (H, W, 3) and
+        alpha (H, W), both uint8.  Someone blurred is a blur of their own shape."""
+        scene = _Scene(frame, mattes, self._look)
+        rgb = scene.rgb
+        if scene.kept is not None and (people := _region(scene.kept)):
+            rgb = rgb.copy()
+            rgb[people.slices] = scene._foreground(people)
+        alpha = scene.kept
+        for own in scene.blurred:
+            rgb = _mixed(rgb, scene.blurred_person(own), own)
+            alpha = _sum(alpha, own)
+        return rgb, np.zeros(frame.size, np.uint8) if alpha is None else alpha
 
     def _marked(self, picture: np.ndarray, mattes: Mattes) -> np.ndarray:
         """Everyone who was not removed in a colour of their own, with their number."""

@@ -20,7 +20,7 @@ ARROWS = {
     "tracking": ("matting.frames",),
     "stream": ("matting.frames",),
     "engines": ("matting.frames", "matting.network"),
-    "web": ("matting.frames",),
+    "web": ("configs", "stream", "engines", "tracking", "matting.frames", "run_stream", "troupe"),
     "run_stream": ("configs", "stream", "engines", "tracking", "matting.frames"),
     "commands": ("configs", "stream", "engines", "tracking", "matting.frames"),
     "bench": ("configs", "stream", "engines", "tracking", "matting", "run_stream"),

@@ -1,0 +1,1 @@
+"""The page: a live session seen and steered from a browser."""
