@@ -31,6 +31,7 @@ TREATMENT   keep, remove, blur (the person), or a colour or file to stand behind
 
 commands:
   finalize OUT   deliverables of a run, or the results of one that died, without the network
+  live           a camera, stream or screen in; a page, OBS, meetings or a stream out
 
 exit codes:
   0 done   1 our mistake   2 usage or settings   3 input   4 finished with damage
