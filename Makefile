@@ -8,15 +8,18 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA   ?= ../shared/data
+COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu check bench eval train clean
+.PHONY: help demo setup test test-gpu test-faults fuzz check bench eval train clean
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
 	@echo "make setup     the development environment in $(VENV)/"
 	@echo "make test      all tests"
 	@echo "make test-gpu  all tests, and those that need a GPU must run"
+	@echo "make test-faults  damaged files, full disks, kills: docs/reliability.md"
+	@echo "make fuzz      COUNT=$(COUNT) mutated files through the decoder"
 	@echo "make check     style, types, arrows between rooms, licences"
 	@echo "make bench     speed of engines, of the pipeline beside the bare network, and memory"
 	@echo "make eval      quality against labelled pictures in DATA=$(DATA)"
@@ -46,6 +49,12 @@ test: $(VENV)/dev.stamp
 
 test-gpu: $(VENV)/dev.stamp
 	REQUIRE_GPU=1 $(BIN)/python -m pytest
+
+test-faults: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/faults
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.faults.fuzz --count $(COUNT) --seed $$(date +%s)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/python -m ruff check .

@@ -116,8 +116,9 @@ def matte_one(
     stop: Stop | None = None,
 ) -> Outcome:
     """One input from decode to files: the pipeline."""
+    from engines.guard import GuardedEngine
     from stream.compose import Composer, Look
-    from stream.decode import open_source
+    from stream.decode import Limits, open_source
     from stream.encode import Deliverables
     from stream.overlap import ahead
     from stream.stages import compose
@@ -125,8 +126,10 @@ def matte_one(
     stop = stop or Stop()
     look = Look.of(settings.look.background, settings.look.people)
     depth = settings.pipeline
-    with open_source(uri) as source, Composer(look, source.size) as composer:
-        network = engine()  # after these: a missing file should not wait for a network to load
+    limits = Limits(settings.limits.max_pixels, settings.limits.max_seconds)
+    with open_source(uri, limits=limits) as source, Composer(look, source.size) as composer:
+        loaded = engine()  # after these: a missing file should not wait for a network to load
+        network = GuardedEngine(loaded, tell=source.damage.append, note=console.warning)
         about = {"engine": network.name, "settings": asdict(settings)}
         console.start(uri, str(out), source.size, network.name, source.frames_estimate)
         with Deliverables(out, source, overwrite=settings.output.overwrite, about=about) as files:

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 T = TypeVar("T")
+MAX_BYTES = 1_000_000  # of a settings file
 
 
 class ConfigError(ValueError):
@@ -89,6 +90,14 @@ class OutputSettings:
 
 
 @dataclass(frozen=True)
+class LimitSettings:
+    """What is taken from an input before it is refused: set these for media from strangers."""
+
+    max_pixels: int = number(1 << 28, 1)  # of one picture; a video's has 2^26 at most
+    max_seconds: float | None = number(None, 0)  # of a video; nothing = any length
+
+
+@dataclass(frozen=True)
 class PipelineSettings:
     """How far the stages may run ahead of each other, in frames: memory against smoothness."""
 
@@ -120,6 +129,7 @@ class Settings:
     output: OutputSettings = OutputSettings()
     pipeline: PipelineSettings = PipelineSettings()
     live: LiveSettings = LiveSettings()
+    limits: LimitSettings = LimitSettings()
 
 
 def load(
@@ -146,6 +156,10 @@ def load(
 
 def _read(path: Path) -> Any:
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"cannot read the settings file {path}: it is not a file")
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path.name} is larger than {MAX_BYTES // 1000} kB: not settings")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"there is no settings file {path}; presets lie in configs/") from None
@@ -156,6 +170,12 @@ def _read(path: Path) -> Any:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path.name} is nested too deeply to be settings") from None
+    except ValueError as error:  # a date such as 2026-99-99, a number of thousands of digits
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path.name}: a value cannot be read: {error}") from None
     return {} if values is None else values
 
 
@@ -169,7 +189,9 @@ def _override(text: str) -> tuple[dict[str, Any], str]:
     try:
         _refuse_surprises(yaml.compose(written, Loader=yaml.SafeLoader), where)
         value = yaml.safe_load(written)
-    except yaml.YAMLError:
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError):
         value = written.strip()  # text that YAML cannot read is meant as it stands
     if value is None and written.strip() not in ("null", "~"):
         value = written.strip()  # YAML takes an unquoted `#00ff00` for a comment; we do not
@@ -179,24 +201,33 @@ def _override(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _whole(name: str) -> int | str:
-    return int(name) if name.isdecimal() else name
+    return int(name) if name.isdecimal() and len(name) < 20 else name
 
 
-def _refuse_surprises(node: yaml.Node | None, where: str) -> None:
-    """What YAML would silently drop or rewrite: repeated keys, 010 read as 8, 1:30 as 90."""
+def _refuse_surprises(
+    node: yaml.Node | None, where: str, looked_at: set[int] | None = None
+) -> None:
+    """What YAML would silently drop or rewrite: repeated keys, 010 read as 8, 1:30 as 90.
+
+    Each node is looked at once: aliases of aliases of aliases are a short file with no end.
+    """
+    looked_at = set() if looked_at is None else looked_at
+    if id(node) in looked_at:
+        return
+    looked_at.add(id(node))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            _refuse_surprises(key, where)
-            _refuse_surprises(value, where)
-            if key.value in seen:
+            _refuse_surprises(key, where, looked_at)
+            _refuse_surprises(value, where, looked_at)
+            if isinstance(key.value, str) and key.value in seen:
                 line = key.start_mark.line + 1
                 raise ConfigError(f"{where}: {key.value!r} appears twice, again on line {line}")
             if isinstance(key.value, str):
                 seen.add(key.value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_surprises(value, where)
+            _refuse_surprises(value, where, looked_at)
     elif isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int":
         digits = node.value.lstrip("+-")
         if ":" in digits or (len(digits) > 1 and digits.startswith("0")):

@@ -23,6 +23,10 @@ class PictureError(ValueError):
     """This picture cannot be matted, whatever runs the network; the message says what it is."""
 
 
+class NotFinite(EngineError):
+    """The network answered one picture with numbers that are not finite; the next may be well."""
+
+
 class Engine(Protocol):
     """Runs the matting network on one picture at a time.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import EngineError, State
+from engines.base import EngineError, NotFinite, State
 from engines.people import Answer, people, shrink, working_size
 from matting.frames import Mattes
 
@@ -60,9 +60,13 @@ class ExportedEngine(ABC):
                 self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago
             self._ready[size] = self._compile(size)
         answer = self._run(self._ready[size], shrink(rgb, size))
-        if not np.isfinite(answer.score).all():
-            raise EngineError(f"{self.name}: the network answered with numbers that are not finite")
+        if not all(np.isfinite(part.sum()) for part in answer):  # one that is not shows in the sum
+            raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")
         return people(answer, rgb, self.score_threshold), state
+
+    def release(self) -> None:
+        """Give back what can be made again, where memory is short."""
+        self._ready.clear()
 
     def close(self) -> None:
         self._ready.clear()

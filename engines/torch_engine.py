@@ -32,7 +32,10 @@ class TorchEngine(ExportedEngine):
         if threads and device == "cpu":
             torch.set_num_threads(threads)
         self._torch, self._device = torch, torch.device(device)
-        network, _ = live.load(path)
+        try:
+            network, _ = live.load(path)
+        except Exception as error:  # damaged, of another network, or no safetensors at all
+            raise EngineError(f"{path}: these weights cannot be read: {error}") from error
         self._network = Exported(network).eval().to(self._device)
         self.warm_up()
 

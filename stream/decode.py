@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -39,6 +40,7 @@ CONTAINERS = (
 # What a header promises is not believed beyond these: a few bytes could ask for all memory.
 MAX_PIXELS = 1 << 26  # of a video's frame: 8192 x 8192
 MAX_PICTURE_PIXELS = 1 << 28  # of a photograph: 16384 x 16384
+MAX_STREAMS = 64  # of a file: each costs memory before anything is decoded
 
 HD_ROWS, HD_COLUMNS = 576, 1280  # above either, untagged video is BT.709 by convention, else BT.601
 
@@ -69,6 +71,14 @@ class Colour:
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
     range: int = LIMITED
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is taken from a file before it is refused: tighter for media from strangers."""
+
+    pixels: int = MAX_PICTURE_PIXELS  # of a picture; a video's has no more than MAX_PIXELS
+    seconds: float | None = None  # of a video, by its header and by its pictures' own times
 
 
 class Source(ABC):
@@ -127,22 +137,28 @@ class Source(ABC):
         self.close()
 
 
-def open_source(uri: str | os.PathLike[str], *, threads: int = 2) -> Source:
+def open_source(
+    uri: str | os.PathLike[str], *, threads: int = 2, limits: Limits | None = None
+) -> Source:
     """Open a video file, a picture, or a folder of pictures, and decode its first frame.
 
-    `threads` bounds the decoder.  Raises InputError where not one frame can be had.
+    `threads` bounds the decoder.  Raises InputError where not one frame can be had, or where the
+    file is beyond the `limits`.
     """
+    limits = limits or Limits()
     uri = os.fspath(uri)
     path = Path(uri)
     try:
         if path.is_dir():
-            return _Pictures(uri, _pictures_in(path))
+            return _Pictures(uri, _pictures_in(path), limits)
         if not path.exists():
             if "://" in uri:
                 raise InputError(
                     f"{uri} is an address; a video file, picture or folder is expected"
                 )
             raise InputError(f"{uri}: there is no such file or folder")
+        if not path.is_file():  # reading one could wait for ever, or never end
+            raise InputError(f"{uri} is a pipe or a device, not a file; save the video to a file")
         with path.open("rb") as file:
             head = file.read(32)
     except InputError:
@@ -154,8 +170,8 @@ def open_source(uri: str | os.PathLike[str], *, threads: int = 2) -> Source:
     if not head:
         raise InputError(f"{uri} is empty (0 bytes); a video or a picture is expected")
     if _is_picture(head):
-        return _Pictures(uri, [path])
-    return _Video(uri, head, threads)
+        return _Pictures(uri, [path], limits)
+    return _Video(uri, head, threads, limits)
 
 
 def open_container(path: str, **options: str) -> av.container.InputContainer:
@@ -170,12 +186,17 @@ def open_container(path: str, **options: str) -> av.container.InputContainer:
 # ---------------------------------------------------------------------------------------- video
 
 
+class _DamagedPacket(Exception):
+    """The decoder refused a packet."""
+
+
 class _Video(Source):
     kind = "video"
 
-    def __init__(self, uri: str, head: bytes, threads: int) -> None:
+    def __init__(self, uri: str, head: bytes, threads: int, limits: Limits) -> None:
         super().__init__(uri)
         self._threads = threads
+        self._limits = limits
         self._head = head
         self._upright = "same"
         self.size = (0, 0)
@@ -197,13 +218,21 @@ class _Video(Source):
         finally:
             container.close()
 
-    def _open(self) -> tuple[av.container.InputContainer, av.VideoStream]:
+    def _open(
+        self, threads: int | None = None
+    ) -> tuple[av.container.InputContainer, av.VideoStream]:
         try:
             container = open_container(self.uri)
         except PermissionError:
             raise InputError(f"{self.uri}: no permission to read it") from None
         except (av.error.FFmpegError, OSError, MemoryError, IndexError, UnicodeError) as error:
             raise InputError(self._unreadable(error)) from None
+        if len(container.streams) > MAX_STREAMS:
+            count = len(container.streams)
+            container.close()
+            raise InputError(
+                f"{self.uri} holds {count} streams; more than {MAX_STREAMS} are not opened"
+            )
         videos = [
             stream
             for stream in container.streams.video
@@ -217,15 +246,23 @@ class _Video(Source):
         marked = [stream for stream in videos if stream.disposition & Disposition.default]
         stream = (marked or videos)[0]
         if len(videos) > 1:
-            self.notes.append(
-                f"the file holds {len(videos)} video streams; number {stream.index} is used"
-            )
+            told = f"the file holds {len(videos)} video streams; number {stream.index} is used"
+            if told not in self.notes:  # the file may be opened twice in a reading
+                self.notes.append(told)
         if stream.codec_context is None:
             container.close()
-            raise InputError(f"{self.uri}: its video codec is unknown here; convert it to H.264")
+            raise InputError(f"{self.uri}: {_undecodable(Path(self.uri))}")
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = self._threads
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.thread_count = threads or self._threads
+        context = stream.codec_context
+        pixels, allowed = context.width * context.height, min(MAX_PIXELS, self._limits.pixels)
+        if pixels > allowed:
+            container.close()
+            raise InputError(
+                f"{self.uri}: the video says it is {context.width} x {context.height}, more than "
+                f"{allowed / 2**20:.3g} megapixels; scale it down first"
+            )
+        context.options = {"max_pixels": str(allowed)}  # also where the size changes on the way
         return container, stream
 
     def _unreadable(self, error: Exception) -> str:
@@ -254,11 +291,42 @@ class _Video(Source):
         self.has_audio = bool(container.streams.audio)
         self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._promised_seconds = _promised_seconds(container, stream)
+        self._refuse_beyond(self.duration_seconds or 0.0)
+
+    def _refuse_beyond(self, seconds: float) -> None:
+        if self._limits.seconds is not None and seconds > self._limits.seconds:
+            raise InputError(
+                f"{self.uri} is longer than {self._limits.seconds:g} s, the limit that is set "
+                "(limits.max_seconds)"
+            )
 
     def _decoded(
         self, container: av.container.InputContainer, stream: av.VideoStream
     ) -> Iterator[av.VideoFrame]:
-        """Frames out of the decoder.  Each packet is tried alone, so one bad packet costs one."""
+        """Frames out of the decoder.  Each packet is tried alone, so one bad packet costs one.
+
+        Several threads decode faster, but FFmpeg loses what they hold when one of them fails.  So
+        from the first failure on a single one reads the file again, up to there without use.
+        """
+        given = 0
+        if self._threads > 1:
+            try:
+                for picture in self._tried(container, stream, stop_at_damage=True):
+                    given += 1
+                    yield picture
+                return
+            except _DamagedPacket:
+                pass
+            container, stream = self._open(threads=1)
+        with container:
+            yield from islice(self._tried(container, stream), given, None)
+
+    def _tried(
+        self,
+        container: av.container.InputContainer,
+        stream: av.VideoStream,
+        stop_at_damage: bool = False,
+    ) -> Iterator[av.VideoFrame]:
         bad_packets = bad_frames = 0
         last_seconds = None
         broken_off = None
@@ -277,6 +345,8 @@ class _Video(Source):
             except EOFError:  # flushed already
                 break
             except (av.error.FFmpegError, ValueError, MemoryError):
+                if stop_at_damage:
+                    raise _DamagedPacket from None
                 bad_packets += 1
                 pictures = []
             for picture in pictures:
@@ -329,7 +399,10 @@ class _Video(Source):
         to_rgb = _ToRgb()
         coded_size = None
         resized = 0
+        began = None
         for pts, picture in pictures:
+            began = pts if began is None else began
+            self._refuse_beyond(float((pts - began) * self.time_base))  # headers may lie
             if coded_size is None:
                 coded_size = picture.height, picture.width
                 self._look_at(picture)
@@ -365,6 +438,29 @@ class _Video(Source):
             self.notes.append("the video is interlaced; fields are not separated")
         if any(component.is_alpha for component in picture.format.components):
             self.notes.append("the video's own transparency is ignored")
+
+
+def _undecodable(path: Path) -> str:
+    """Why FFmpeg has no decoder: the codec by the name the file itself gives it, where it does.
+
+    An MP4 or MOV names it in its sample descriptions (ISO/IEC 14496-12, 8.5.2), before or after
+    the pictures; Matroska as a text that begins with V_.
+    """
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+        file.seek(max(0, path.stat().st_size - (1 << 20)))
+        tail = file.read()
+    for data in (head, tail):
+        for found in re.finditer(rb"stsd.{12}([ -~]{4})", data, re.DOTALL):
+            before = data[: found.start()]
+            if before.rfind(b"vide") > before.rfind(b"soun"):
+                kind = found[1].decode("ascii")
+                if kind == "encv":
+                    return "its video is encrypted; decrypt it first"
+                return f"its video codec, {kind!r}, is unknown here; convert it to H.264"
+    named = re.search(rb"V_[A-Z0-9_/]{2,30}", head)
+    codec = f", {named[0].decode('ascii')!r}," if named else ""
+    return f"its video codec{codec} is unknown here; convert it to H.264"
 
 
 def _promised_seconds(
@@ -506,9 +602,10 @@ class _Pictures(Source):
 
     kind = "images"
 
-    def __init__(self, uri: str, files: list[Path]) -> None:
+    def __init__(self, uri: str, files: list[Path], limits: Limits) -> None:
         super().__init__(uri)
         self._files = files
+        self._limits = limits
         self.time_base = Fraction(1)
         self.names = _names(files)
         self.frames_estimate = len(files)
@@ -523,20 +620,21 @@ class _Pictures(Source):
         self.damage.clear()
         for index, file in enumerate(self._files):
             try:
-                yield Frame(read_picture(file), index, self.time_base)
+                rgb = read_picture(file, self._limits.pixels)
+                yield Frame(rgb, index, self.time_base)
             except InputError as error:
                 self.damage.append(str(error))
 
 
-def read_picture(file: Path) -> np.ndarray:
+def read_picture(file: Path, max_pixels: int = MAX_PICTURE_PIXELS) -> np.ndarray:
     """(H, W, 3) uint8 RGB of one picture file, turned upright by its EXIF tag."""
     try:
         data = np.fromfile(file, np.uint8)
         height, width = _declared_size(data[:65536].tobytes())
-        if height * width > MAX_PICTURE_PIXELS:
+        if height * width > max_pixels:
             raise InputError(
                 f"{file}: the picture says it is {width} x {height}, more than "
-                f"{MAX_PICTURE_PIXELS // 2**20} megapixels; scale it down first"
+                f"{max_pixels / 2**20:.3g} megapixels; scale it down first"
             )
         if _png_is_cut(data):
             raise InputError(f"{file}: the picture breaks off or is damaged; copy it again")

@@ -67,15 +67,27 @@ def matte_each(
 
 def follow(matted: Iterable[Matted], tracker: Tracker) -> Iterator[Matted]:
     """Name the people.  Frames wait `tracker.delay_frames` so that a person who is confirmed late
-    is named from the first frame on; whoever is never confirmed is left out."""
+    is named from the first frame on; whoever is never confirmed is left out.  Where the stage
+    before fails, the frames that wait still come, and then its failure."""
     waiting: deque[Matted] = deque()
-    for frame, mattes in matted:
+    coming = iter(matted)
+    failure: Exception | None = None
+    while True:
+        try:
+            frame, mattes = next(coming)
+        except StopIteration:
+            break
+        except Exception as error:  # told below: what was matted before it is not lost with it
+            failure = error
+            break
         waiting.append((frame, mattes.named(tracker.update(mattes, frame.seconds))))
         if len(waiting) > tracker.delay_frames:
             yield _settled(*waiting.popleft(), tracker.resolved)
     tracker.finish()
     while waiting:
         yield _settled(*waiting.popleft(), tracker.resolved)
+    if failure is not None:
+        raise failure
 
 
 def _settled(frame: Frame, mattes: Mattes, resolved: dict[int, int]) -> Matted:

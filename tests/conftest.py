@@ -1,6 +1,7 @@
-"""Puts the root on sys.path, as running from it does, and decides about tests marked `gpu`.
+"""Puts the root on sys.path, as running from it does, and decides what runs.
 
-Those are skipped without a CUDA device, unless REQUIRE_GPU=1, where they must run.
+Tests marked `gpu` are skipped without a CUDA device, unless REQUIRE_GPU=1, where they must run.
+tests/faults/ kills processes and fills disks: it runs when it is named (`make test-faults`).
 """
 
 import os
@@ -19,6 +20,12 @@ def _cuda() -> bool:
     except ImportError:
         return False
     return torch.cuda.is_available()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    faults = ROOT / "tests" / "faults"
+    asked = any("faults" in argument for argument in config.invocation_params.args)
+    return True if collection_path == faults and not asked else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
