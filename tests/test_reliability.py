@@ -37,9 +37,10 @@ def test_every_case_has_a_promise_and_a_state():
 
 
 def test_every_test_that_is_named_exists_and_no_tested_case_is_without_one():
+    missing = []
     for case, _, _, tests, state in rows():
         named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
-        missing = [f"{file}::{name}" for file, name in named
-                   if not (TESTS / file).exists() or name not in functions(file)]  # fmt: skip
-        assert missing == [], f"case {case}"
+        missing += [f"case {case}: {file}::{name}" for file, name in named
+                    if not (TESTS / file).exists() or name not in functions(file)]  # fmt: skip
         assert named or state != "tested", f"case {case} is said to be tested, and names no test"
+    assert missing == []

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,20 +60,14 @@ def decodable(path: Path) -> int:
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         packets = file.demux(stream)
-        while True:
+        packet: av.Packet | None = av.Packet()
+        while packet is not None:
             try:
                 packet = next(packets)
-            except StopIteration:
-                break
-            except av.error.FFmpegError:
-                packet = None
-            try:
+            except (StopIteration, av.error.FFmpegError):
+                packet = None  # what the decoder still holds
+            with suppress(av.error.FFmpegError, ValueError):
                 count += len(stream.codec_context.decode(packet))
-            except (av.error.FFmpegError, ValueError):
-                continue
-            finally:
-                if packet is None:
-                    break
     return count
 
 

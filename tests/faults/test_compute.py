@@ -106,8 +106,12 @@ class Crowded(SquaresEngine):
         self.released += 1
 
 
-ERRORS = [MemoryError(), OutOfMemoryError("CUDA error"), RuntimeError("std::bad_alloc"),
-          RuntimeError("[ONNXRuntimeError] : Failed to allocate memory for requested buffer")]  # fmt: skip
+ERRORS = [
+    MemoryError(),
+    OutOfMemoryError("CUDA error"),
+    RuntimeError("std::bad_alloc"),
+    RuntimeError("[ONNXRuntimeError] : Failed to allocate memory for requested buffer"),
+]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

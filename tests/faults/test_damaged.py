@@ -13,6 +13,7 @@ import pytest
 from stream.decode import open_source
 from tests.fakes import cut_short, picture, write_clip, write_sound
 from tests.faults.builders import (
+    alphas,
     decodable,
     film,
     flipped,
@@ -144,7 +145,7 @@ def test_a_video_of_one_picture_leaves_whole_files(tmp_path, name):
     assert run(clip, "-o", tmp_path / "out") == 0
 
     assert len(times(tmp_path / "out" / "composite.mp4")) == 1
-    assert len(times(tmp_path / "out" / "alpha.mkv")) == 1
+    assert len(alphas(tmp_path / "out" / "alpha.mkv")) == 1
 
 
 def test_a_photograph_under_a_videos_name_is_matted_as_a_photograph(tmp_path):

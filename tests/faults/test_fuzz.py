@@ -1,4 +1,4 @@
-"""Case 16: mutated files.  Seeded, so that a failure can be made again (`make fuzz` goes further)."""
+"""Case 16: mutated files, seeded, so that a failure can be made again; `make fuzz` goes further."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_a_thousand_mutated_files_break_no_promise():
 
 @pytest.mark.parametrize("whole", [False, True], ids=["decoded", "whole"])
 def test_every_file_that_ever_mattered_still_ends_well(tmp_path, whole):
-    """The corpus, file by file, in this process: what is wrong with one is seen in the traceback."""
+    """The corpus, in this process: what is wrong with a file is seen in the traceback."""
     files = sorted(CORPUS.glob("*.*"))
     for file in files[:: 3 if whole else 1]:
         assert tried(file, whole)

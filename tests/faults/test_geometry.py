@@ -122,8 +122,11 @@ def test_an_interlaced_video_is_said_to_be_one(tmp_path, capsys):
 
 
 def test_hdr_is_not_taken_in_silence(tmp_path, capsys):
-    clip = write_clip(tmp_path / "a.mkv", frames=3, codec="libx265", pix_fmt="yuv420p10le",
-                      matrix=9, tag=9, options={"x265-params": "transfer=16:log-level=none"})  # fmt: skip
+    options = {"x265-params": "transfer=16:log-level=none"}
+    clip = write_clip(
+        tmp_path / "a.mkv", frames=3, codec="libx265", pix_fmt="yuv420p10le", matrix=9, tag=9,
+        options=options,
+    )  # fmt: skip
 
     with open_source(clip) as source:
         list(source.frames())

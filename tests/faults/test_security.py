@@ -72,7 +72,8 @@ def test_a_name_is_a_file_and_never_a_protocol(tmp_path, name):
 def test_pictures_are_refused_before_their_memory_is_taken(tmp_path, capsys):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bombs = [png_bomb(tmp_path / "a.png"), png_bomb(tmp_path / "b.mp4", 20_000, 20_000),
-             video_bomb(tmp_path / "c.mov"), video_bomb(tmp_path / "d.mov", said=False)]  # fmt: skip
+             video_bomb(tmp_path / "c.mov"), video_bomb(tmp_path / "d.mov", said=False),
+    ]  # fmt: skip
 
     for bomb in bombs:
         assert run(bomb, "-o", tmp_path / "out") == 3
@@ -94,9 +95,11 @@ def test_limits_are_kept_whatever_a_header_says(tmp_path, capsys):
     assert "160 x 96" in capsys.readouterr().err
 
     raw = write_clip(tmp_path / "a.h264", frames=60)  # says nothing of its length
-    with open_source(raw, limits=Limits(seconds=1.0)) as source:
-        with pytest.raises(InputError, match="longer than 1 s"):
-            list(source.frames())
+    with (
+        open_source(raw, limits=Limits(seconds=1.0)) as source,
+        pytest.raises(InputError, match="longer than 1 s"),
+    ):
+        list(source.frames())
 
 
 def test_a_file_of_very_many_streams_is_refused(tmp_path):
