@@ -22,7 +22,7 @@ help:
 	@echo "make fuzz      COUNT=$(COUNT) mutated files through the decoder"
 	@echo "make check     style, types, arrows between rooms, licences"
 	@echo "make bench     speed of engines, of the pipeline beside the bare network, and memory"
-	@echo "make eval      quality against labelled pictures in DATA=$(DATA)"
+	@echo "make eval      quality in one table against DATA=$(DATA); the worst cases in out/eval/"
 	@echo "make train     train the live network (configs/train_live.yaml; hours)"
 
 $(VENV)/core.stamp: pyproject.toml
@@ -68,8 +68,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.memory
 
 eval: $(VENV)/dev.stamp
-	$(BIN)/python -m bench.evaluate_clip --clip $(DATA)/clips/bedroom.mp4
-	$(BIN)/python -m bench.evaluate_photos --data $(DATA)/scenes
+	$(BIN)/python -m bench.evaluate --data $(DATA) --out out/eval
 
 train: $(VENV)/dev.stamp
 	$(BIN)/python -m matting.training configs/train_live.yaml

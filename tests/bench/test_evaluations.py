@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bench import evaluate_clip, evaluate_photos, evaluate_tracking
+from bench import evaluate, evaluate_clip, evaluate_photos, evaluate_tracking
 from matting.frames import UNTRACKED, Mattes, no_one
 
 SIZE = (64, 96)
@@ -259,3 +259,35 @@ def test_second_halves_meet_their_detections_and_statues_are_nobody(tmp_path, ca
 def test_missing_annotations_are_an_input_error(tmp_path, capsys):
     assert evaluate_tracking.main(["--dancetrack", str(tmp_path)]) == 3
     assert "no folder here holds gt/gt.txt" in capsys.readouterr().err
+
+
+def test_what_is_seen_perfectly_scores_perfectly_and_what_is_missed_is_drawn(clip, tmp_path):
+    settings = evaluate.Settings()
+    seen = evaluate.bedroom(ColourEngine(), settings, clip)
+    blind = evaluate.bedroom(ColourEngine(blind_to=1), settings, clip)
+
+    assert seen.figures["mean IoU"] > 0.99
+    assert seen.figures["dtSSD"] < 0.5
+    assert blind.figures["IoU of person 2"] == 0
+    assert blind.cases[0].badness == 1
+    blind.draw(tmp_path)
+    drawn = cv2.imread(str(tmp_path / "clip_worst.png"))
+    assert drawn.shape[1] == 3 * 384  # picture, truth, answer
+    assert len(blind.cases) == evaluate.WORST
+
+
+def test_a_second_person_in_a_webcam_clip_is_a_stranger(clip):
+    part = evaluate.webcams(ColourEngine(), evaluate.Settings(), [clip])
+
+    assert part.figures["frames with the person, per cent"] == 100
+    assert part.figures["frames with a second person, per cent"] == pytest.approx(50, abs=5)
+
+
+def test_whoever_is_found_in_an_empty_picture_is_false():
+    gray = np.full((*SIZE, 3), 128, np.uint8)
+    statue = gray.copy()
+    statue[10:40, 10:30] = COLOURS[0]
+    part = evaluate.empty(ColourEngine(), [gray, statue, gray, gray])
+
+    assert part.figures["false people per 100 pictures"] == 25
+    assert [case.name for case in part.cases] == ["picture 1"]

@@ -1,0 +1,375 @@
+"""Everything a matte is judged by, in one table, with pictures of the ten worst cases of each kind.
+
+    python -m bench.evaluate --data ../shared/data --out out/eval
+
+* scenes: made scenes of people and places never trained on; the truth is exact.
+* flicker: the same, moving; dtSSD with the network's memory, and with every frame matted alone.
+* photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
+* clip: two children, heavy occlusion, true ids (bench/evaluate_clip.py); its flicker is dtSSD
+  against the outlines of those ids.
+* webcams: clips of one person close to a camera.  Their matte should be there in every frame, and
+  nobody else's.
+* empty: held-out pictures without a person; whoever is found there is false.
+
+A case is as bad as it is wrong: 1 - IoU where there is a truth, the area of false people elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from heapq import nlargest
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bench import machine
+from bench.evaluate_clip import ClipScores, clip_scores, compare, label_files, read_labels
+from bench.evaluate_photos import labelled_photographs, photo_score, photo_scores, read_photograph
+from bench.wiring import LoadEngine, add_options, engine_of, guarded, settings_of
+from configs.schema import Settings
+from engines.base import Engine
+from matting.frames import Frame, Mattes
+from matting.metrics import dtssd, match, matting_quality, overlap_matrix
+from matting.synthesis import sources as material
+from matting.synthesis.scenes import Sample, random_scene, render, sequence
+from run_stream import new_tracker
+from stream.decode import open_source
+from stream.stages import follow, matte
+
+SEED = 4711  # of the made scenes
+SIZE = (576, 1024)
+WORST = 10
+CONFIDENT = 0.5
+WEBCAMS = ("again", "bird", "help", "school")
+COLOURS = np.array([(230, 80, 60), (70, 110, 230), (70, 190, 90), (240, 200, 60), (190, 90, 220),
+                    (80, 210, 220)], np.float32)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One picture and what came of it, kept small until it is known to be among the worst."""
+
+    badness: float
+    name: str
+    picture: np.ndarray  # (h, W, 3) uint8: picture, truth where there is one, answer
+
+
+@dataclass(slots=True)
+class Part:
+    """One kind of evidence."""
+
+    name: str
+    figures: dict[str, float] = field(default_factory=dict)
+    cases: list[Case] = field(default_factory=list)
+
+    def note(self, badness: float, name: str, *pictures: np.ndarray) -> None:
+        if len(self.cases) >= WORST and badness <= min(case.badness for case in self.cases):
+            return
+        small = [
+            cv2.resize(p, (384, 384 * p.shape[0] // p.shape[1]), interpolation=cv2.INTER_AREA)
+            for p in pictures
+        ]
+        self.cases.append(Case(badness, name, np.hstack(small)))
+        self.cases = nlargest(WORST, self.cases, key=lambda case: case.badness)
+
+    def draw(self, folder: Path) -> None:
+        rows = []
+        for case in sorted(self.cases, key=lambda case: -case.badness):
+            row = case.picture.copy()
+            for colour, thick in ((0, 3), (255, 1)):
+                cv2.putText(
+                    row, f"{case.name}  {case.badness:.3f}", (6, 16), cv2.FONT_HERSHEY_SIMPLEX,
+                    0.45, (colour,) * 3, thick, cv2.LINE_AA,
+                )  # fmt: skip
+            rows.append(row)
+        if rows:
+            wide = max(row.shape[1] for row in rows)
+            rows = [np.pad(r, ((0, 4), (0, wide - r.shape[1]), (0, 0))) for r in rows]
+            cv2.imwrite(str(folder / f"{self.name}_worst.png"), np.vstack(rows)[..., ::-1])
+
+
+def tinted(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The picture, gray, with each person of alpha (N, H, W) in a colour of their own."""
+    gray = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2) * np.float32(0.35)
+    for i, one in enumerate(alpha):
+        gray += (0.5 * COLOURS[i % len(COLOURS)] + 0.25 * rgb) * one[..., None]
+    return gray.clip(0, 255).astype(np.uint8)
+
+
+def confident(mattes: Mattes) -> Mattes:
+    return mattes.pick(np.flatnonzero(mattes.score >= CONFIDENT))
+
+
+def paired(alpha: np.ndarray, truth: np.ndarray) -> tuple[dict[int, int], np.ndarray]:
+    """Row of alpha for each row of truth that has one, and the IoU of every pair."""
+    overlap = overlap_matrix(alpha, truth, 0.5)
+    rows, columns = match(overlap, 0.1)
+    return dict(zip(columns.tolist(), rows.tolist(), strict=True)), overlap
+
+
+def scenes(engine: Engine, sources: material.Sources, count: int) -> Part:
+    part = Part("scenes")
+    errors: list[float] = []
+    boxed: list[float] = []
+    overlaps: list[float] = []
+    extra = 0
+    answers, truths = [], []
+    for i in range(count):
+        sample = render(random_scene(sources, SIZE, [SEED, i], photos=0.0))
+        alpha = confident(engine.step(sample.rgb, engine.start())[0]).alpha
+        truth = sample.alpha.astype(np.float32) / 255
+        got, overlap = paired(alpha, truth)
+        extra += len(alpha) - len(got)
+        mine = []
+        for c, one in enumerate(truth):
+            found = alpha[got[c]] if c in got else np.zeros_like(one)
+            difference = np.abs(found - one)
+            x, y, w, h = cv2.boundingRect((one > 0.02).astype(np.uint8))
+            errors.append(1000 * float(difference.mean()))
+            boxed.append(1000 * float(difference[y : y + h, x : x + w].mean()))
+            mine.append(float(overlap[got[c], c]) if c in got else 0.0)
+        overlaps += mine
+        worst = 1 - min(mine, default=1.0) + 0.3 * (len(alpha) - len(got))
+        part.note(worst, f"scene {i}", sample.rgb, tinted(sample.rgb, truth),
+                  tinted(sample.rgb, alpha))  # fmt: skip
+        answers.append(alpha)
+        truths.append(truth)
+    part.figures = {
+        "MAD x 1000 over the picture": float(np.mean(errors)),
+        "MAD x 1000 over the person's box": float(np.mean(boxed)),
+        "IMQ (MAD)": matting_quality(zip(answers, truths, strict=True)).imq,
+        "mean IoU, missed = 0": float(np.mean(overlaps)),
+        "found at IoU 0.5": float(np.mean(np.array(overlaps) >= 0.5)),
+        "extra people a picture": extra / count,
+    }
+    return part
+
+
+def moving(engine: Engine, sources: material.Sources, count: int) -> Part:
+    part = Part("flicker")
+    size = (SIZE[0] // 2, SIZE[1] // 2)
+    values: dict[bool, list[float]] = {True: [], False: []}
+    for i in range(count):
+        clip = list(sequence(sources, size, [SEED, i, 1], frames=8, rate=15.0))
+        stay = sorted(set.intersection(*(set(sample.ids) for sample in clip)))
+        for remember in (True, False):
+            films = _films(engine, clip, stay, remember)
+            values[remember] += [dtssd(np.stack(a), np.stack(t)) for a, t in films.values()]
+            if remember and films:
+                each = {name: dtssd(np.stack(a), np.stack(t)) for name, (a, t) in films.items()}
+                name = max(each, key=each.__getitem__)
+                a, t = films[name]
+                change = [np.abs((a[k] - a[k - 1]) - (t[k] - t[k - 1])) for k in range(1, len(a))]
+                k = int(np.argmax([c.mean() for c in change]))
+                shown = (255 * change[k]).astype(np.uint8)[..., None].repeat(3, 2)
+                rgb = clip[k + 1].rgb
+                part.note(each[name] / 100, f"clip {i} frame {k + 1} (answer, wrong change)",
+                          rgb, tinted(rgb, a[k + 1][None]), shown)  # fmt: skip
+    together, alone = (float(np.mean(values[remember])) for remember in (True, False))
+    part.figures = {
+        "dtSSD": together, "dtSSD, frames alone": alone,
+        "lower by, per cent": 100 * (1 - together / max(alone, 1e-9)),
+    }  # fmt: skip
+    return part
+
+
+def _films(
+    engine: Engine, clip: Sequence[Sample], stay: Sequence[int], remember: bool
+) -> dict[int, tuple[list[np.ndarray], list[np.ndarray]]]:
+    films: dict[int, tuple[list, list]] = {name: ([], []) for name in stay}
+    state = engine.start()
+    for sample in clip:
+        mattes, state = engine.step(sample.rgb, state if remember else engine.start())
+        alpha = confident(mattes).alpha
+        truth = sample.alpha.astype(np.float32) / 255
+        got, _ = paired(alpha, truth)
+        for c, name in enumerate(sample.ids):
+            if name in films:
+                films[name][0].append(alpha[got[c]] if c in got else np.zeros_like(truth[c]))
+                films[name][1].append(truth[c])
+    return films
+
+
+def photographs(engine: Engine, folder: Path) -> Part:
+    part = Part("photographs")
+    made = []
+    for photograph, labels in labelled_photographs(folder, "penn_PennPed", 20):
+        rgb, true = read_photograph(photograph, labels)
+        alpha = confident(engine.step(rgb, engine.start())[0]).alpha
+        score = photo_score(photograph.stem, alpha, true)
+        made.append(score)
+        missing = score.true_people - len(score.found_iou)
+        worse = 1 - float(np.mean(score.found_iou)) if score.found_iou else 1.0
+        truth = tinted(rgb, true.astype(np.float32))
+        part.note(missing + worse, photograph.stem, rgb, truth, tinted(rgb, alpha))
+    scores = photo_scores(made)
+    part.figures = {
+        "mean IoU of people found": scores.mean_iou,
+        "recall of people taller than a quarter": scores.recall,
+        "precision (far people are not labelled)": scores.precision,
+    }
+    return part
+
+
+def followed(
+    path: Path, engine: Engine, settings: Settings, forget: bool = False
+) -> Iterator[tuple[Frame, Mattes]]:
+    """Everyone in every frame of a video under their number, as the program would have them."""
+    with open_source(str(path)) as source, closing(source.frames()) as frames:  # type: ignore[type-var]
+        yield from follow(matte(frames, _Forgetful(engine) if forget else engine),
+                          new_tracker(settings))  # fmt: skip
+
+
+class _Forgetful:
+    """An engine whose memory is empty at every frame."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def start(self) -> Any:
+        return self.engine.start()
+
+    def step(self, rgb: np.ndarray, state: Any) -> tuple[Mattes, Any]:
+        return self.engine.step(rgb, self.engine.start())
+
+
+def bedroom(engine: Engine, settings: Settings, path: Path) -> Part:
+    part = Part("clip")
+    files = label_files(path.with_name(path.stem + "_ids"))
+    flickers: dict[bool, float] = {}
+    for forget in (False, True):
+        compared = []
+        still: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        total: list[float] = []
+        films = zip(followed(path, engine, settings, forget), files, strict=False)
+        for i, ((frame, mattes), labels_file) in enumerate(films):
+            labels = read_labels(labels_file, frame.size)
+            seen = compare(labels, mattes)
+            compared.append(seen)
+            rows, columns = match(seen.similarity, 0.1)
+            got = {int(seen.true_ids[r]): int(seen.predicted_ids[c])
+                   for r, c in zip(rows, columns, strict=True)}  # fmt: skip
+            row_of = {int(name): i for i, name in enumerate(mattes.ids)}
+            for person in seen.true_ids.tolist():
+                truth = (labels == person).astype(np.float32)
+                mine = (mattes.alpha[row_of[got[person]]] if person in got
+                        else np.zeros(frame.size, np.float32))  # fmt: skip
+                mine = np.where(labels == 255, 0, mine)
+                pairs = still.setdefault(person, [])
+                pairs.append((mine, truth))
+                if len(pairs) == 2:
+                    total.append(dtssd(*(np.stack(film) for film in zip(*pairs, strict=True))))
+                    pairs.pop(0)
+            if not forget:
+                best = [seen.similarity[r].max(initial=0) for r in range(len(seen.true_ids))]
+                truth = np.stack([labels == p for p in seen.true_ids] or [labels == 1])
+                part.note(1 - min(best, default=1.0), f"frame {i}", frame.rgb,
+                          tinted(frame.rgb, truth.astype(np.float32)),
+                          tinted(frame.rgb, mattes.alpha))  # fmt: skip
+        flickers[forget] = float(np.mean(total))
+        if not forget:
+            scores: ClipScores = clip_scores(compared)
+    part.figures = {
+        "mean IoU": scores.mean_iou,
+        **{f"IoU of person {p.person}": p.iou for p in scores.people},
+        "worst person present": scores.presence,
+        "identity switches": scores.switches, "IDF1": scores.idf1, "HOTA": scores.hota,
+        "dtSSD": flickers[False], "dtSSD, frames alone": flickers[True],
+    }  # fmt: skip
+    return part
+
+
+def webcams(engine: Engine, settings: Settings, files: Sequence[Path]) -> Part:
+    part = Part("webcams")
+    frames = covered = strangers = 0
+    for path in files:
+        for i, (frame, mattes) in enumerate(followed(path, engine, settings)):
+            areas = sorted((mattes.alpha > 0.5).mean((1, 2)).tolist(), reverse=True)
+            frames += 1
+            covered += bool(areas and areas[0] > 0.05)
+            strangers += len(areas) > 1
+            badness = 1.0 - (areas[0] > 0.05 if areas else 0) + sum(areas[1:])
+            if badness > 0 and i % 5 == 0:  # neighbours look alike
+                part.note(badness, f"{path.stem} frame {i}", frame.rgb,
+                          tinted(frame.rgb, mattes.alpha))  # fmt: skip
+    part.figures = {
+        "frames with the person, per cent": 100 * covered / frames,
+        "frames with a second person, per cent": 100 * strangers / frames,
+    }
+    return part
+
+
+def empty(engine: Engine, pictures: Iterable[np.ndarray]) -> Part:
+    part = Part("empty")
+    found = count = 0
+    for i, rgb in enumerate(pictures):
+        alpha = confident(engine.step(rgb, engine.start())[0]).alpha
+        count, found = count + 1, found + len(alpha)
+        if len(alpha):
+            part.note(float(alpha.mean((1, 2)).sum()), f"picture {i}", rgb, tinted(rgb, alpha))
+    part.figures = {"false people per 100 pictures": 100 * found / max(1, count)}
+    return part
+
+
+def table(parts: Sequence[Part]) -> str:
+    lines = ["| what | figure | |", "|---|---|---|"]
+    for part in parts:
+        for name, value in part.figures.items():
+            lines.append(f"| {part.name} | {name} | {value:.3f} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.evaluate", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    kinds = ("scenes", "flicker", "photographs", "clip", "webcams", "empty")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("out/eval"), metavar="DIR")
+    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds, help="some kinds only")
+    parser.add_argument("--scenes", type=int, default=64, help="made scenes")
+    parser.add_argument("--clips", type=int, default=24, help="made clips")
+    add_options(parser)
+    chosen = parser.parse_args(argv)
+
+    def work() -> int:
+        settings = settings_of(chosen)
+        data = chosen.data
+        held_out = material.load(data, held_out=True)
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        parts = []
+        with closing(engine_of(settings, load_engine)) as engine:
+            makers = {
+                "scenes": lambda: scenes(engine, held_out, chosen.scenes),
+                "flicker": lambda: moving(engine, held_out, chosen.clips),
+                "photographs": lambda: photographs(engine, data / "scenes"),
+                "clip": lambda: bedroom(engine, settings, data / "clips" / "bedroom.mp4"),
+                "webcams": lambda: webcams(
+                    engine, settings, [data / "clips" / f"{name}.mkv" for name in WEBCAMS]
+                ),
+                "empty": lambda: empty(engine, held_out.backgrounds),
+            }
+            for kind in kinds:
+                if kind in chosen.only:
+                    parts.append(makers[kind]())
+                    parts[-1].draw(chosen.out)
+                    print(f"{kind} done", file=sys.stderr, flush=True)
+        figures = {part.name: part.figures for part in parts}
+        told = {"machine": machine.described(), "figures": figures}
+        (chosen.out / "results.json").write_text(json.dumps(told, indent=1))
+        print(json.dumps(told) if chosen.json else table(parts))
+        return 0
+
+    return guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
