@@ -30,7 +30,7 @@ class Exported(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor, memory: Tensor | None = None) -> tuple[Tensor, ...]:
-        """image (B, H, W, 3) uint8 RGB -> score (B, N), code (B, N, D), location (B, N, h8, w8)
+        """image (B, H, W, 3) uint8 RGB -> score (B, N), who it is as code (B, N, D), location (B, N, h8, w8)
         in 0..1, trimap logits (B, N, 3, h8, w8), kernels (B, N, 4, F + 1), fine (B, F, h2, w2).
         A network with a memory takes it too, (B, M, h16, w16) and zero at the first frame, and
         gives the next one last."""
@@ -38,7 +38,7 @@ class Exported(nn.Module):
         image = (image.float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
         made = self.network(image, None, memory)
         answer = (
-            made.existence[-1].softmax(-1)[..., 1], made.codes, made.location[-1].sigmoid(),
+            made.existence[-1].softmax(-1)[..., 1], made.identity, made.location[-1].sigmoid(),
             made.trimap, made.kernels, made.fine,
         )  # fmt: skip
         return answer if made.memory is None else (*answer, made.memory)

@@ -19,6 +19,7 @@ from matting.network import detail
 from matting.network.backbone import MobileNetV2
 from matting.network.blocks import mlp, per_code, up_to
 from matting.network.guidance import UnitedGuidance
+from matting.network.identity import IdentityHead
 from matting.network.instances import InstanceDecoder
 from matting.network.memory import Memory
 from matting.network.perception import GeneralPerception
@@ -54,6 +55,7 @@ class Output(NamedTuple):
     seeds: Tensor  # (B, N, 2) x, y in 0..1
     heat: Tensor  # (B, 1, h16, w16) logits
     memory: Tensor | None  # (B, M, h16, w16), to be given with the next frame
+    identity: Tensor  # (B, N, E): who each is over time; the codes where there is no head for it
 
 
 class LiveNetwork(nn.Module):
@@ -72,6 +74,7 @@ class LiveNetwork(nn.Module):
         self.guidance = UnitedGuidance(s.context, s.embedding, s.united)
         self.instances = InstanceDecoder(s.width, s.united, s.trimap, s.fine)
         self.memory = Memory(s.memory, s.width, s.united) if s.memory else None
+        self.identity: IdentityHead | None = None  # trained afterwards, on the finished network
 
     def forward(
         self, image: Tensor, taught: Tensor | None = None, memory: Tensor | None = None
@@ -108,10 +111,14 @@ class LiveNetwork(nn.Module):
             [3 * (s.trimap + 1), 4 * (s.fine + 1)], -1
         )
         trimap = per_code(trimap.unflatten(-1, (3, s.trimap + 1)), t8.float())
+        identity = seen.codes[-1].float()
+        if self.identity is not None and not self.training:
+            sure = seen.existence[-1].softmax(-1)[..., 1]
+            identity = self.identity(image, x4, x8, x16, guide.location, sure)
         return Output(
             seen.existence, location, guide.attention, trimap,
             matte.unflatten(-1, (4, s.fine + 1)), d2.float(),
-            seen.codes[-1].float(), seen.seeds, seen.heat, memory,
+            seen.codes[-1].float(), seen.seeds, seen.heat, memory, identity,
         )  # fmt: skip
 
 
@@ -151,6 +158,8 @@ def save(network: LiveNetwork, path: Path, **facts: str) -> None:
         if not key.endswith("num_batches_tracked")
     }
     header = {"network": NAME, "sizes": json.dumps(asdict(network.sizes)), **facts}
+    if network.identity is not None:
+        header["identity"] = str(network.identity.width)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata=header)
     partial.replace(path)
@@ -168,6 +177,8 @@ def load(path: Path) -> tuple[LiveNetwork, dict[str, str]]:
             )
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     network = LiveNetwork(Sizes(**json.loads(header["sizes"])))
+    if "identity" in header:
+        network.identity = IdentityHead(int(header["identity"]))
     missing, foreign = network.load_state_dict(tensors, strict=False)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or foreign:
