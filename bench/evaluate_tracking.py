@@ -2,7 +2,7 @@
 
     python -m bench.evaluate_tracking --mot17 DIR        MOT17 second halves, YOLOX detections
     python -m bench.evaluate_tracking --dancetrack DIR   DanceTrack, true boxes as detections
-    make eval-tracking                                   both, and moving scenes with mattes and codes
+    make eval-tracking                                   both, and moving scenes with codes
 
 With --baselines, SORT, ByteTrack, OC-SORT and BoT-SORT follow the same detections, and the figures
 are held against the best of them; all are then scored by trackeval.

@@ -1,8 +1,8 @@
 """Other trackers on the same detections, and the reference program that scores all of them.
 
-SORT, ByteTrack, OC-SORT and BoT-SORT of the `trackers` package (Apache-2.0) with their own defaults,
-and `trackeval` (MIT).  Both ask for opencv-python, which cannot live beside the headless build that we
-use, so they are installed without their dependencies: `make eval-tracking` knows how.
+SORT, ByteTrack, OC-SORT and BoT-SORT of the `trackers` package (Apache-2.0) with their own
+defaults, and `trackeval` (MIT).  Both ask for opencv-python, which cannot live beside the headless
+build that we use, so they are installed without their dependencies: `make eval-tracking` knows how.
 """
 
 from __future__ import annotations

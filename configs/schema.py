@@ -67,6 +67,7 @@ class TrackingSettings:
     coast_seconds: float = number(2.0, 0)  # how long someone missing may come back by motion
     memory_seconds: float = number(60.0, 0)  # how long by their code
     max_remembered: int = number(200, 1)  # how many people are remembered by code
+    max_people: int | None = number(None, 1)  # how many people there are; nothing = any number
 
 
 @dataclass(frozen=True)

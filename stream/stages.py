@@ -36,7 +36,9 @@ class Tracker(Protocol):
     delay_frames: int
     resolved: dict[int, int]
 
-    def update(self, mattes: Mattes, seconds: float) -> np.ndarray: ...
+    def update(
+        self, mattes: Mattes, seconds: float, *, rgb: np.ndarray | None = None
+    ) -> np.ndarray: ...
 
     def finish(self) -> None:
         """The video is over: what is still undecided is decided now."""
@@ -80,7 +82,8 @@ def follow(matted: Iterable[Matted], tracker: Tracker) -> Iterator[Matted]:
         except Exception as error:  # told below: what was matted before it is not lost with it
             failure = error
             break
-        waiting.append((frame, mattes.named(tracker.update(mattes, frame.seconds))))
+        ids = tracker.update(mattes, frame.seconds, rgb=frame.rgb)
+        waiting.append((frame, mattes.named(ids)))
         if len(waiting) > tracker.delay_frames:
             yield _settled(*waiting.popleft(), tracker.resolved)
     tracker.finish()

@@ -268,7 +268,7 @@ class ColourTracker:
     _handles: dict[int, int] = field(default_factory=dict)
     _seen: dict[int, int] = field(default_factory=dict)
 
-    def update(self, mattes: Mattes, seconds: float) -> np.ndarray:
+    def update(self, mattes: Mattes, seconds: float, *, rgb=None) -> np.ndarray:
         names = []
         for code in mattes.code:
             colour = int(code.argmax())

@@ -1,5 +1,7 @@
 """Who is who over time: mattes in, stable numbers out.  Knows neither networks nor video."""
 
-from tracking.tracker import Tracker, TrackerSettings
+from tracking.tracker import Pin, Tracker, TrackerSettings
 
-__all__ = ["Tracker", "TrackerSettings"]
+__all__ = ["Pin", "Tracker", "TrackerSettings"]
+
+

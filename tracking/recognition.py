@@ -14,6 +14,8 @@ the mean is drawn towards zero by `UNKNOWN` people, which matters less the more 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from tracking.similarity import code_cosine, unit
@@ -23,6 +25,8 @@ MEMORY = 400  # observations after which older ones fade
 SAME_PRIOR = (0.8, 0.02)  # mean and variance of the cosine with oneself, before any was seen
 OTHER_PRIOR = (0.2, 0.04)  # and with someone else
 UNKNOWN = 8  # people with a code of zeros that the common code reckons with
+PAGES = 4  # codes of a person that are kept beside their usual one
+NEW_LOOK = 0.8  # cosine with those kept below which a code shows something new
 LEARNING_RATE = 0.1  # how fast a person's code follows what is seen
 
 
@@ -45,19 +49,61 @@ class Agreement:
         apart = max(self._same.mean - self._other.mean, 1e-6)
         return np.clip((cosine - self._other.mean) / apart, 0.0, 1.0)
 
+    def state(self) -> list[float]:
+        return [*self._same.state(), *self._other.state()]
+
+    def restore(self, state: list[float]) -> None:
+        self._same.restore(state[:3])
+        self._other.restore(state[3:])
+
     def learn(self, same: np.ndarray, other: np.ndarray) -> None:
         self._same.add(same)
         self._other.add(other)
 
 
+class Album:
+    """A few codes of everyone in view, as unlike each other as they come: from the front, from
+    behind, sitting.  Whoever comes back is compared with each of them."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, np.ndarray] = {}  # id -> (k, D), length 1
+
+    def consider(self, identity: int, code: np.ndarray) -> None:
+        """Keep this code (D,) of length 1 where it shows something new, and there is room."""
+        pages = self._pages.get(identity)
+        if pages is None:
+            self._pages[identity] = code[None].copy()
+        elif len(pages) < PAGES and (pages @ code).max() < NEW_LOOK:
+            self._pages[identity] = np.concatenate([pages, code[None]])
+
+    def open(self, identity: int, code: np.ndarray) -> np.ndarray:
+        """(k, D): what is kept of this person, with their usual code (D,) first."""
+        pages = self._pages.get(identity)
+        return code[None] if pages is None else np.concatenate([code[None], pages])
+
+    def close(self, identity: int) -> None:
+        self._pages.pop(identity, None)
+
+    def give(self, identity: int, codes: np.ndarray) -> None:
+        """Begin with codes (k, D) kept elsewhere."""
+        self._pages[identity] = codes[:PAGES].copy()
+
+    def people(self) -> Iterable[tuple[int, np.ndarray]]:
+        return self._pages.items()
+
+
 class Gallery:
-    """Codes of people who have been away too long to be found by motion, oldest first."""
+    """Codes of people who have been away too long to be found by motion, oldest first.
+
+    A person may have several codes; `kept` people are never forgotten.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._ids: list[int] = []
-        self._codes: list[np.ndarray] = []  # (D,)
+        self._codes: list[np.ndarray] = []  # (k, D)
         self._left: list[float] = []  # seconds
+        self.kept: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -66,26 +112,39 @@ class Gallery:
     def ids(self) -> np.ndarray:
         return np.array(self._ids, np.int64)
 
-    def codes(self, width: int) -> np.ndarray:
-        return np.stack(self._codes) if self._codes else np.zeros((0, width))
+    def people(self) -> Iterable[tuple[int, np.ndarray]]:
+        """Everyone with their codes (k, D)."""
+        return zip(self._ids, self._codes, strict=True)
 
-    def add(self, identity: int, code: np.ndarray, left: float) -> None:
+    def left(self) -> list[tuple[int, float]]:
+        """Everyone with the time they were last seen, seconds."""
+        return list(zip(self._ids, self._left, strict=True))
+
+    def mains(self, width: int) -> np.ndarray:
+        """(people, D) each one's usual code."""
+        return np.stack([c[0] for c in self._codes]) if self._codes else np.zeros((0, width))
+
+    def add(self, identity: int, codes: np.ndarray, left: float) -> None:
+        """codes (k, D), the usual one first."""
         self._ids.append(identity)
-        self._codes.append(code)
+        self._codes.append(np.atleast_2d(codes))
         self._left.append(left)
         if len(self._ids) > self._capacity:
-            self._drop(0)
+            oldest = [i for i, number in enumerate(self._ids) if number not in self.kept]
+            if oldest:
+                self._drop(oldest[0])
 
     def take(self, identity: int) -> np.ndarray:
-        """Remove this person, and return their code."""
+        """Remove this person, and return their codes (k, D)."""
         index = self._ids.index(identity)
-        code = self._codes[index]
+        codes = self._codes[index]
         self._drop(index)
-        return code
+        return codes
 
     def forget_before(self, seconds: float) -> None:
-        while self._left and self._left[0] < seconds:
-            self._drop(0)
+        for index in reversed(range(len(self._ids))):
+            if self._left[index] < seconds and self._ids[index] not in self.kept:
+                self._drop(index)
 
     def _drop(self, index: int) -> None:
         del self._ids[index], self._codes[index], self._left[index]
@@ -125,6 +184,12 @@ class _Spread:
     @property
     def _faded(self) -> float:
         return min(self._count / PRIOR_FADES, 1.0)
+
+    def state(self) -> list[float]:
+        return [float(self._count), self._mean, self._variance]
+
+    def restore(self, state: list[float]) -> None:
+        self._count, self._mean, self._variance = int(state[0]), state[1], state[2]
 
     def add(self, values: np.ndarray) -> None:
         for value in values.tolist():

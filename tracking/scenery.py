@@ -24,9 +24,14 @@ LARGEST_ZOOM = 1.3
 BINS = 32  # of the histogram of tones
 LOOK = (40, 24)  # (w, h) of the copy in which a shifted picture is looked for
 ASIDE = (5, 3)  # cells it may have shifted, x and y
-CUT = 0.42  # difference from which a cut is suspected; measured, see docs/decisions/0006-tracker.md
+# Measured, see docs/decisions/0006-tracker.md
+CUT = 0.42  # difference from which a picture is another shot
 CUT_AFTER_PAUSE = 0.55  # the same where frames are missing between: people and camera went on
 PAUSE = 2.5  # times the usual time between frames that makes a pause
+JUMP = 0.15  # share of the picture that changes at once where the film jumps within one room,
+JUMP_RATIO = 1.6  # and how much more that is than in the frames before
+DOUBT = 0.12  # the share from which nobody should be recognised by their place alone
+RECENT = 8  # frames that say how much usually changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,7 @@ class Change:
     """From the previous picture to this one."""
 
     cut: bool
+    doubtful: bool  # perhaps a cut: where someone stands does not say who they are
     camera: np.ndarray | None  # (2, 3) in pixels of the picture; None where it cannot be told
 
 
@@ -46,23 +52,31 @@ class Scenery:
         self._tones: np.ndarray | None = None  # (BINS,) shares
         self._background: np.ndarray | None = None  # (h, w) bool on the gray copy; None: everywhere
         self._usual: float | None = None  # seconds between frames
+        self._changing: list[float] = []  # share of the picture that changed, of late
 
     def change(self, rgb: np.ndarray, coarse: np.ndarray, elapsed: float) -> Change:
         """rgb (H, W, 3) uint8; coarse (N, h, w) mattes of its people; seconds since the last."""
         gray, scale = _small(rgb)
         look = cv2.resize(gray, LOOK, interpolation=cv2.INTER_AREA).astype(np.float32)
-        tones = cv2.calcHist([gray], [0], None, [BINS], [0, 256])[:, 0] / gray.size
-        found = Change(False, None)
+        tones = cv2.calcHist([gray], [0], None, [BINS], [0, 256]).reshape(-1) / gray.size
+        found = Change(False, False, None)
         if self._gray is not None and self._gray.shape == gray.shape:
             assert self._look is not None and self._tones is not None
             pause = self._usual is not None and elapsed > PAUSE * self._usual
-            step = _difference(self._look, look, self._tones, tones)
-            camera, followed = self._camera(gray, scale)
-            # a picture whose background can be followed point by point is not another shot
-            cut = step > (CUT_AFTER_PAUSE if pause else CUT) and not followed
-            found = Change(cut, None if cut else camera)
+            camera, followed = self._camera(gray)
+            other = _difference(self._look, look, self._tones, tones)
+            moving = _moving(self._gray, gray, camera)
+            usual = max(self._changing, default=1.0)
+            cut = other > (CUT_AFTER_PAUSE if pause else CUT)
+            cut |= moving > JUMP and moving > JUMP_RATIO * usual and not pause
+            cut &= not followed  # a background that can be followed is not another shot
+            doubtful = cut or (moving > DOUBT and moving > JUMP_RATIO * usual)
+            if camera is not None:
+                camera[:, 2] = _in_pixels(camera, scale)
+            found = Change(cut, doubtful, None if cut else camera)
+            self._changing = [] if cut else [*self._changing[1 - RECENT :], moving]
         elif self._gray is not None:
-            found = Change(True, None)  # another size is another source
+            found = Change(True, True, None)  # another size is another source
         if elapsed > 0:
             usual = elapsed if self._usual is None else self._usual
             self._usual = usual + 0.1 * (min(elapsed, 2 * usual) - usual)
@@ -70,8 +84,21 @@ class Scenery:
         self._background = _background(coarse, gray.shape)
         return found
 
-    def _camera(self, gray: np.ndarray, scale: float) -> tuple[np.ndarray | None, bool]:
-        """The camera's motion, and whether the background could be followed at all."""
+    def state(self, arrays: dict[str, np.ndarray]) -> list[float | None]:
+        """What is needed to go on: arrays are added to `arrays`, numbers returned."""
+        for name in ("gray", "look", "tones", "background"):
+            if (value := getattr(self, f"_{name}")) is not None:
+                arrays[f"scenery.{name}"] = value
+        return [self._usual, *self._changing]
+
+    def restore(self, numbers: list[float | None], arrays: dict[str, np.ndarray]) -> None:
+        for name, value in arrays.items():
+            setattr(self, f"_{name}", value)
+        self._usual, *self._changing = numbers  # type: ignore[assignment]
+
+    def _camera(self, gray: np.ndarray) -> tuple[np.ndarray | None, bool]:
+        """The camera's motion in pixels of the gray copy, and whether most of the background could
+        be followed."""
         assert self._gray is not None
         points = _grid(gray.shape)
         if self._background is not None:
@@ -102,7 +129,6 @@ class Scenery:
         )
         if not steady:
             return None, False
-        matrix[:, 2] = _about_pixels(matrix, scale)
         return matrix, agree >= 0.7 * len(before)
 
 
@@ -134,7 +160,7 @@ def _background(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None
     return cv2.resize(someone, shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
 
 
-def _about_pixels(matrix: np.ndarray, scale: float) -> np.ndarray:
+def _in_pixels(matrix: np.ndarray, scale: float) -> np.ndarray:
     """(2,) shift of an affine between gray copies, for the pictures: pixel centres lie at whole
     numbers in the copies and (p + 0.5) / scale - 0.5 joins the two."""
     half = np.array([0.5, 0.5])
@@ -150,3 +176,15 @@ def _difference(
     inner = before[dy:-dy, dx:-dx]
     alike = cv2.matchTemplate(after, inner, cv2.TM_CCOEFF_NORMED).max()
     return 0.35 * min(by_tone, 1.0) + 0.65 * float(np.clip(1 - alike, 0, 1))
+
+
+def _moving(before: np.ndarray, after: np.ndarray, camera: np.ndarray | None) -> float:
+    """Share of the picture that changed, once the camera's motion and the light are taken out."""
+    if camera is not None:
+        before = cv2.warpAffine(before, camera, before.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    a, b = (cv2.blur(gray, (5, 5)).astype(np.float32) for gray in (before, after))
+    for gray in (a, b):
+        mean, spread = cv2.meanStdDev(gray)
+        gray -= np.float32(mean[0, 0])
+        gray /= np.float32(spread[0, 0] + 4)
+    return float((cv2.absdiff(a, b) > 0.4).mean())

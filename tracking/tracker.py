@@ -11,11 +11,17 @@ A life: *tentative* (seen, not yet believed; carries a negative handle) -> *conf
 frames were -> *missing* (no size change, code kept) -> back by motion within `coast_seconds`, or by
 code within `memory_seconds`, or forgotten.  One-frame ghosts stay tentative, and cost no number.
 
+Where the film is cut, places say nothing: everyone is recognised by code alone, or is someone new.
+A person with a name (`enrol`, `pin`) is never forgotten, and what a pin says is not doubted.
+
 The tracker never alters a matte, and keeps no clock: time is the `seconds` it is told.
 """
 
 from __future__ import annotations
 
+import io
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,7 +29,8 @@ from scipy.optimize import linear_sum_assignment
 
 from matting.frames import UNTRACKED, Mattes
 from tracking.motion import Motion, centres_and_sizes, moved_boxes
-from tracking.recognition import LEARNING_RATE, Agreement, Gallery, blended, cosines
+from tracking.recognition import LEARNING_RATE, Agreement, Album, Gallery, blended, cosines
+from tracking.scenery import Change, Scenery
 from tracking.similarity import (
     box_overlap,
     height_overlap,
@@ -37,10 +44,14 @@ REMEMBERED_HANDLES = 10_000  # `resolved` keeps this many, so that a camera can 
 RETURN_AGREEMENT = 0.6  # how alike a code must be to bring someone back; 1 is "the same"
 RETURN_MARGIN = 0.25  # and how much more alike than anyone else's
 STRANGER_AGREEMENT = 0.25  # below this, motion alone does not bring someone back
+FULL_AGREEMENT = 0.3  # the same two where nobody new may come: whoever it is, it is someone known
+FULL_MARGIN = 0.05
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
 TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
 LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
+ALBUM_FRAMES = 8  # every so many frames a person is looked at for something new
+STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,13 @@ class TrackerSettings:
     coast_seconds: float = 2.0  # how long someone missing may come back by motion
     memory_seconds: float = 60.0  # how long by their code
     max_remembered: int = 200  # how many people are remembered by code
+    max_people: int | None = None  # how many people there are, where that is known
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.name == "max_people":
+                continue
             if field.name.startswith(("confirm_", "max_")):
                 if type(value) is not int or value < 1:
                     raise ValueError(f"{field.name} should be a whole number from 1, got {value!r}")
@@ -92,6 +106,15 @@ class TrackerSettings:
             )
 
 
+@dataclass(frozen=True)
+class Pin:
+    """A person who was pointed at: in the first frame from `seconds` on, whoever is at `point`."""
+
+    name: str
+    seconds: float
+    point: tuple[float, float]  # x, y in pixels of the picture
+
+
 class Tracker:
     """Follows the people of one video.  One tracker per video: numbers and memory are its own.
 
@@ -107,13 +130,25 @@ class Tracker:
         self._known: _Known | None = None  # nobody yet: array widths are learnt from the first
         self._gallery = Gallery(self.settings.max_remembered)
         self._agreement = Agreement()
+        self._album = Album()
+        self._scenery = Scenery()
+        self.names: dict[int, str] = {}  # of the people who have one
+        self.missed_pins: list[Pin] = []  # that met nobody
+        self._profiles: dict[str, np.ndarray] = {}  # (k, D) of the enrolled who were not seen yet
+        self._pins: list[Pin] = []  # still to come, by time
         self._frame = -1
         self._seconds: float | None = None
+        self._clock = 0.0  # what is added to the times told, since the source began anew
+        self._restarted = False
         self._next_id = 1
         self._next_handle = UNTRACKED - 1
 
     def update(
-        self, mattes: Mattes, seconds: float, camera: np.ndarray | None = None
+        self,
+        mattes: Mattes,
+        seconds: float,
+        camera: np.ndarray | None = None,
+        rgb: np.ndarray | None = None,
     ) -> np.ndarray:
         """(N,) int64: the number of everyone in the frame at this time.
 
@@ -121,10 +156,15 @@ class Tracker:
         `resolved` after `delay_frames` more frames, and drop who is not there.  UNTRACKED itself
         is to be dropped at once: a duplicate, or too weak to be anyone.
 
-        `camera` (2, 3), where known, is the affine motion of the background from the previous frame
-        to this one, in pixels.  The `ids` of the mattes are ignored.
+        `rgb` (H, W, 3) uint8, the picture, shows cuts and the camera's motion.  `camera` (2, 3),
+        where it is known better, is the affine motion of the background from the previous frame to
+        this one, in pixels.  The `ids` of the mattes are ignored.
         """
-        elapsed = self._advance(seconds)
+        elapsed, restarted = self._advance(seconds)
+        change = Change(restarted, restarted, None)
+        if rgb is not None:
+            change = self._scenery.change(rgb, mattes.coarse, elapsed)
+        camera = change.camera if camera is None else _affine(camera)
         seen = self._look(mattes)
         names = np.full(len(mattes), UNTRACKED, np.int64)
         known = self._known
@@ -132,22 +172,123 @@ class Tracker:
             if not len(seen):
                 return names
             known = self._known = _Known.nobody(seen)
+        if change.cut or restarted or elapsed > self.settings.coast_seconds:
+            known = self._known = self._part(known)
         known.motion.predict(elapsed, resting=known.seen < self._frame - 1)
         if camera is not None:
-            camera = _affine(camera)
             known.motion.move_with(camera)
             known.box = moved_boxes(known.box, camera)
 
-        pairs = self._pair(known, seen)
+        pairs = self._pair(known, seen, change.doubtful)
         self._observe(known, seen, pairs)
         known = self._known = self._meet(known, seen, unpaired=pairs.detections_left())
-        self._confirm(known, seen)
+        self._confirm(known)
+        self._obey_pins(known, seen, mattes)
         self._known = known = self._forget(known)
 
         present = known.seen == self._frame
         rows = seen.rows[known.detection[present]]
         names[rows] = np.where(known.id[present] > 0, known.id[present], known.handle[present])
         return names
+
+    def enrol(self, name: str, codes: np.ndarray) -> None:
+        """Someone is known by name before they are seen: codes (k, D) of them, the best first.
+
+        Their number is given, as everyone's, when they appear.
+        """
+        codes = unit(np.atleast_2d(np.asarray(codes, np.float64)))
+        if not np.isfinite(codes).all() or not codes.any(1).all():
+            raise ValueError(f"the codes of {name} should be finite and not zero")
+        if name in self.names.values():
+            raise ValueError(f"{name} is in the picture already")
+        self._profiles[name] = codes
+
+    def pin(self, pins: Iterable[Pin]) -> None:
+        """People who were pointed at.  From that frame on they are who the pin says, and nobody
+        else is; what was told of earlier frames is not changed."""
+        self._pins = sorted([*self._pins, *pins], key=lambda pin: pin.seconds)
+
+    def restart(self) -> None:
+        """The source begins anew, with a clock of its own: a camera that was plugged in again.
+        Whoever is there after it is recognised by code."""
+        self._restarted = True
+
+    def save(self) -> bytes:
+        """Everything the tracker knows, for `restore`: a run goes on as if never interrupted."""
+        arrays: dict[str, np.ndarray] = {}
+        if self._known is not None:
+            for field in fields(_Known)[1:]:
+                arrays[f"known.{field.name}"] = getattr(self._known, field.name)
+            for field in fields(Motion):
+                arrays[f"motion.{field.name}"] = getattr(self._known.motion, field.name)
+        for identity, codes in self._gallery.people():
+            arrays[f"gallery.{identity}"] = codes
+        for identity, codes in self._album.people():
+            arrays[f"album.{identity}"] = codes
+        for name, codes in self._profiles.items():
+            arrays[f"profile.{name}"] = codes
+        told = {
+            "version": STATE_VERSION,
+            "resolved": list(self.resolved.items()),
+            "names": list(self.names.items()),
+            "pins": [[pin.name, pin.seconds, list(pin.point)] for pin in self._pins],
+            "left": self._gallery.left(),
+            "agreement": self._agreement.state(),
+            "numbers": [self._frame, self._next_id, self._next_handle],
+            "times": [self._seconds, self._clock, self._restarted],
+            "scenery": self._scenery.state(arrays),
+        }
+        arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        kept = io.BytesIO()
+        np.savez(kept, **arrays)
+        return kept.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """Go on where the tracker that was saved as `state` stood.  Raises ValueError for a state
+        of another version."""
+        with np.load(io.BytesIO(state), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        told = json.loads(arrays.pop("told").tobytes())
+        if told.get("version") != STATE_VERSION:
+            raise ValueError(f"a tracker's state of version {told.get('version')} cannot be read")
+
+        def group(kind: str) -> dict[str, np.ndarray]:
+            begin = f"{kind}."
+            return {k[len(begin) :]: v for k, v in arrays.items() if k.startswith(begin)}
+
+        motion = group("motion")
+        self._known = _Known(Motion(**motion), **group("known")) if motion else None
+        self._gallery = Gallery(self.settings.max_remembered)
+        galleries = group("gallery")
+        for identity, left in told["left"]:
+            self._gallery.add(identity, galleries[str(identity)], left)
+        self._album = Album()
+        for number, codes in group("album").items():
+            self._album.give(int(number), codes)
+        self._profiles = group("profile")
+        self.resolved = {int(handle): int(identity) for handle, identity in told["resolved"]}
+        self.names = {int(identity): name for identity, name in told["names"]}
+        self._gallery.kept.update(self.names)
+        self._pins = [Pin(name, when, tuple(point)) for name, when, point in told["pins"]]
+        self._agreement = Agreement()
+        self._agreement.restore(told["agreement"])
+        self._frame, self._next_id, self._next_handle = told["numbers"]
+        self._seconds, self._clock, self._restarted = told["times"]
+        self._scenery = Scenery()
+        self._scenery.restore(told["scenery"], group("scenery"))
+
+    def known_codes(self) -> dict[str, np.ndarray]:
+        """Codes (k, D) of everyone with a name, to `enrol` them again in another video."""
+        found = dict(self._profiles)
+        for identity, name in self.names.items():
+            known = self._known
+            rows = np.flatnonzero(known.id == identity) if known is not None else ()
+            if len(rows) and known is not None:
+                found[name] = self._album.open(identity, known.code[rows[0]])
+        for identity, codes in self._gallery.people():
+            if identity in self.names:
+                found[self.names[identity]] = codes
+        return found
 
     def finish(self) -> None:
         """The video has ended.  In one too short to confirm anybody, whoever stayed is believed."""
@@ -160,18 +301,37 @@ class Tracker:
 
     # -- one frame, step by step ------------------------------------------------------------------
 
-    def _advance(self, seconds: float) -> float:
-        if not np.isfinite(seconds):
-            raise ValueError(f"seconds should be a time, got {seconds}")
-        elapsed = 0.0 if self._seconds is None else float(seconds) - self._seconds
+    def _advance(self, told: float) -> tuple[float, bool]:
+        """Seconds since the frame before, and whether the source has begun anew."""
+        if not np.isfinite(told):
+            raise ValueError(f"seconds should be a time, got {told}")
+        restarted, self._restarted = self._restarted, False
+        if restarted and self._seconds is not None:
+            self._clock = self._seconds - float(told)
+        seconds = float(told) + self._clock
+        elapsed = 0.0 if self._seconds is None else seconds - self._seconds
         if elapsed < 0:
             raise ValueError(
                 f"time ran backwards from {self._seconds} to {seconds} seconds: "
                 "give frames in presentation order, and each video a tracker of its own"
             )
-        self._seconds = float(seconds)
+        self._seconds = seconds
         self._frame += 1
-        return elapsed
+        return elapsed, restarted
+
+    def _part(self, known: _Known) -> _Known:
+        """Another shot, or a long time without pictures: only codes say who is who now."""
+        for row in np.flatnonzero(known.id > 0).tolist():
+            self._leave(known, row)
+        return known.take(np.zeros(0, np.int64))
+
+    def _leave(self, known: _Known, row: int) -> None:
+        """This person is remembered by code from now on."""
+        identity = int(known.id[row])
+        if known.code.shape[1]:
+            codes = self._album.open(identity, known.code[row])
+            self._gallery.add(identity, codes, float(known.seen_seconds[row]))
+        self._album.close(identity)
 
     def _look(self, mattes: Mattes) -> _Seen:
         """The detections worth a thought: strong enough, somewhere, and each person once."""
@@ -216,8 +376,10 @@ class Tracker:
             size=mattes.alpha.shape[1:3],
         )
 
-    def _pair(self, known: _Known, seen: _Seen) -> _Pairs:
-        """Who is who: confirmed people first, then the weak detections, then the tentative."""
+    def _pair(self, known: _Known, seen: _Seen, doubtful: bool) -> _Pairs:
+        """Who is who: confirmed people first, then the weak detections, then the tentative.
+
+        Where the film may have jumped (`doubtful`), a place is believed only if the code agrees."""
         wanted = self.settings
         pairs = _Pairs(len(known), len(seen))
         if not len(known) or not len(seen):
@@ -239,7 +401,7 @@ class Tracker:
         confident = seen.score >= wanted.confident_score
         allowed = confirmed[:, None] & confident
         if trust >= ENOUGH_TRUST:
-            allowed &= ~(missing[:, None] & (agreement < STRANGER_AGREEMENT))
+            allowed &= ~((missing[:, None] | doubtful) & (agreement < STRANGER_AGREEMENT))
         option = allowed & (likeness > wanted.min_overlap)
         clear = option & (option.sum(1) == 1)[:, None] & (option.sum(0) == 1)
         rows = np.flatnonzero(confirmed & ~clear.any(1))
@@ -313,7 +475,7 @@ class Tracker:
 
     def _everyone(self, known: _Known) -> np.ndarray:
         """(n, D) the codes of everyone believed, in view or remembered."""
-        return np.concatenate([known.code[known.id > 0], self._gallery.codes(known.code.shape[1])])
+        return np.concatenate([known.code[known.id > 0], self._gallery.mains(known.code.shape[1])])
 
     def _learn(self, seen: _Seen, pairs: _Pairs, cosine: np.ndarray, clear: np.ndarray) -> None:
         """Clear pairs of people standing apart show what cosines mean."""
@@ -346,46 +508,157 @@ class Tracker:
             rate = np.maximum(1 / known.hits[rows], LEARNING_RATE)
             rate = np.where(alone[columns] | (known.id[rows] == 0), rate, 0.0)
             known.code[rows] = blended(known.code[rows], seen.code[columns], rate)
+            new = alone[columns] & (known.id[rows] > 0)
+            new &= (self._frame - known.born[rows]) % ALBUM_FRAMES == 0
+            for row, column in zip(rows[new].tolist(), columns[new].tolist(), strict=True):
+                self._album.consider(int(known.id[row]), seen.code[column])
 
     def _meet(self, known: _Known, seen: _Seen, unpaired: np.ndarray) -> _Known:
         """Confident detections that are nobody's may be someone new."""
         new = unpaired[seen.score[unpaired] >= self.settings.birth_score]
         if not len(new):
             return known
-        handles = self._next_handle - np.arange(len(new), dtype=np.int64)
-        self._next_handle -= len(new)
+        handles = np.array([self._new_handle() for _ in new], np.int64)
         return known.joined(seen, new, handles, self._frame, self._seconds or 0.0)
 
-    def _confirm(self, known: _Known, seen: _Seen) -> None:
+    def _confirm(self, known: _Known) -> None:
         """Give numbers to the tentative who were seen often enough: their own if they return."""
         ready = (known.id == 0) & (known.hits >= self.settings.confirm_hits)
-        for row in known.by_appearance(np.flatnonzero(ready)):
-            self._name(known, int(row), self._recalled(known, int(row)) or self._new_id())
+        if not ready.any():
+            return
+        rows = known.by_appearance(np.flatnonzero(ready))
+        returned = self._recalled(known, rows)
+        for row in rows.tolist():
+            if row in returned:
+                self._name(known, row, self._welcome(known, row, *returned[row]))
+            elif not self._full():
+                self._name(known, row, self._new_id())
 
-    def _recalled(self, known: _Known, row: int) -> int | None:
-        """The number of the missing person whose code this is, if it is anybody's for certain."""
-        if known.code.shape[1] == 0 or self._agreement.trust < ENOUGH_TRUST:
-            return None
-        # only people who were away during the whole tentative life: nobody is in two places
-        away = np.flatnonzero((known.id > 0) & (known.seen < known.born[row]))
-        candidates = np.concatenate([known.id[away], self._gallery.ids])
-        if not len(candidates):
-            return None
-        codes = np.concatenate([known.code[away], self._gallery.codes(known.code.shape[1])])
-        agreement = self._agreement.of(
-            cosines(codes, known.code[row : row + 1], self._everyone(known))
-        )[:, 0]
-        best = int(np.argmax(agreement))
-        rival = np.delete(agreement, best).max(initial=0.0)
-        if agreement[best] < RETURN_AGREEMENT or agreement[best] - rival < RETURN_MARGIN:
-            return None
-        if best < len(away):
-            old = known.code[away[best]]
-            known.id[away[best]] = _GONE
+    def _full(self) -> bool:
+        most = self.settings.max_people
+        return most is not None and self._next_id > most
+
+    def _recalled(self, known: _Known, rows: np.ndarray) -> dict[int, tuple[str, int | str]]:
+        """Which of these rows are, by their codes, people we have missed, and whom: someone away
+        (by row), in the gallery (by number) or enrolled (by name)."""
+        width = known.code.shape[1]
+        if width == 0 or self._agreement.trust < ENOUGH_TRUST:
+            return {}
+        # nobody is in two places: only people who were away during the whole tentative life
+        away = np.flatnonzero((known.id > 0) & (known.seen < known.born[rows].max()))
+        who: list[tuple[str, int | str]] = [("away", row) for row in away.tolist()]
+        looks = [self._album.open(int(known.id[row]), known.code[row]) for row in away.tolist()]
+        for identity, codes in self._gallery.people():
+            who.append(("gallery", identity))
+            looks.append(codes)
+        for name, codes in self._profiles.items() if not self._full() else ():
+            if codes.shape[1] != width:
+                raise ValueError(
+                    f"{name} is enrolled with a code of {codes.shape[1]} numbers, and the codes of "
+                    f"these mattes have {width}: enrol them with the same network"
+                )
+            who.append(("profile", name))
+            looks.append(codes)
+        if not who:
+            return {}
+        cosine = cosines(np.concatenate(looks), known.code[rows], self._everyone(known))
+        first = np.cumsum([0, *(len(codes) for codes in looks[:-1])])
+        agreement = np.maximum.reduceat(self._agreement.of(cosine), first)  # (candidates, rows)
+        agreement[: len(away)] *= known.seen[away][:, None] < known.born[rows]
+        need, margin = RETURN_AGREEMENT, RETURN_MARGIN
+        if self._full():
+            need, margin = FULL_AGREEMENT, FULL_MARGIN
+        mine, theirs = linear_sum_assignment(agreement, maximize=True)
+        settled = np.zeros(len(agreement))
+        settled[mine] = agreement[mine, theirs]
+        found = {}
+        for candidate, column in zip(mine.tolist(), theirs.tolist(), strict=True):
+            best = agreement[candidate, column]
+            # somebody who more likely is another one of those who came is no rival
+            rivals = agreement[:, column] * (settled < agreement[:, column] + margin / 2)
+            rivals[candidate] = 0
+            if best >= need and best - rivals.max() >= margin:
+                found[int(rows[column])] = who[candidate]
+        return found
+
+    def _welcome(self, known: _Known, row: int, where: str, key: int | str) -> int:
+        """The number of someone whose row this is from now on, and what was known of them."""
+        if where == "away":
+            identity, code = int(known.id[key]), known.code[key]
+            known.id[key] = _GONE
+        elif where == "gallery":
+            identity = int(key)
+            code = self._fetched(identity)
         else:
-            old = self._gallery.take(int(candidates[best]))
-        known.code[row] = unit((old + known.code[row])[None])[0]
-        return int(candidates[best])
+            identity = self._new_id()
+            code = self._call(identity, str(key))
+        if code is not None:
+            known.code[row] = unit((code + known.code[row])[None])[0]
+        return identity
+
+    def _fetched(self, identity: int) -> np.ndarray:
+        """Someone comes back from the gallery; their usual code (D,)."""
+        codes = self._gallery.take(identity)
+        if len(codes) > 1:
+            self._album.give(identity, codes[1:])
+        return codes[0]
+
+    def _call(self, identity: int, name: str) -> np.ndarray | None:
+        """This person has a name, and is never forgotten; the code (D,) they were enrolled with."""
+        self.names[identity] = name
+        self._gallery.kept.add(identity)
+        codes = self._profiles.pop(name, None)
+        if codes is None:
+            return None
+        self._album.give(identity, codes)
+        return codes[0]
+
+    def _obey_pins(self, known: _Known, seen: _Seen, mattes: Mattes) -> None:
+        now = self._seconds or 0.0
+        while self._pins and self._pins[0].seconds <= now + 1e-6:
+            pin = self._pins.pop(0)
+            column = _pointed_at(pin.point, seen, mattes)
+            rows = (known.seen == self._frame) & (known.detection == column)
+            if column is None or not rows.any():
+                self.missed_pins.append(pin)
+            else:
+                self._obey(known, int(np.flatnonzero(rows)[0]), pin.name)
+
+    def _obey(self, known: _Known, row: int, name: str) -> None:
+        """This row is `name`, whatever was believed."""
+        mine = int(known.id[row])
+        theirs = next((i for i, known_as in self.names.items() if known_as == name), None)
+        if theirs == mine:
+            return
+        if theirs is None and mine > 0 and mine not in self.names:
+            self._call(mine, name)
+            return
+        if mine > 0:
+            if mine in self.names:  # somebody else's number: they are not here
+                self._leave(known, row)
+            else:
+                self._album.close(mine)
+            # numbers already told stay; whoever reads along sees the change from here on
+            known.handle[row] = self._new_handle()
+        if theirs is None:
+            theirs = self._new_id()
+            self._call(theirs, name)
+        elif theirs in self._gallery.ids:
+            known.code[row] = unit((self._fetched(theirs) + known.code[row])[None])[0]
+        for other in np.flatnonzero(known.id == theirs).tolist():
+            if known.seen[other] >= known.born[row]:
+                # both were there: what was told of this row until now is not theirs
+                known.handle[row] = self._new_handle()
+            if known.seen[other] == self._frame:
+                known.id[other], known.hits[other] = 0, 1  # someone else, to be believed anew
+                known.handle[other], known.born[other] = self._new_handle(), self._frame
+            else:
+                known.id[other] = _GONE
+        self._name(known, row, theirs)
+
+    def _new_handle(self) -> int:
+        self._next_handle -= 1
+        return self._next_handle + 1
 
     def _name(self, known: _Known, row: int, identity: int) -> None:
         known.id[row] = identity
@@ -401,11 +674,13 @@ class Tracker:
         """Let go of ghosts and of the long missing; the missing are remembered by their code."""
         wanted, now = self.settings, self._seconds or 0.0
         frames_left = known.born + wanted.confirm_frames - 1 - self._frame
-        hopeless = (known.id == 0) & (known.hits + frames_left < wanted.confirm_hits)
+        hopeless = (known.id == 0) & (
+            (known.hits + frames_left < wanted.confirm_hits)
+            | (known.seen < self._frame - wanted.confirm_frames)
+        )
         long_gone = (known.id > 0) & (now - known.seen_seconds > wanted.coast_seconds)
-        if known.code.shape[1]:
-            for row in np.flatnonzero(long_gone).tolist():
-                self._gallery.add(int(known.id[row]), known.code[row], known.seen_seconds[row])
+        for row in np.flatnonzero(long_gone).tolist():
+            self._leave(known, row)
         self._gallery.forget_before(now - wanted.memory_seconds)
         stays = ~(hopeless | long_gone | (known.id == _GONE))
         return known if stays.all() else known.take(np.flatnonzero(stays))
@@ -523,6 +798,24 @@ class _Pairs:
 
     def detections_left(self) -> np.ndarray:
         return np.flatnonzero(self._open_columns)
+
+
+def _pointed_at(point: tuple[float, float], seen: _Seen, mattes: Mattes) -> int | None:
+    """Which of the detections is at this point of the picture: by matte, or else by box."""
+    x, y = point
+    height, width = mattes.alpha.shape[1:]
+    if not len(seen):
+        return None
+    if 0 <= y < height and 0 <= x < width and (height, width) != (1, 1):
+        there = mattes.alpha[seen.rows, int(y), int(x)]
+        if there.max() >= 0.5:
+            return int(np.argmax(there))
+    inside = (seen.box[:, 0] <= x) & (x <= seen.box[:, 2])
+    inside &= (seen.box[:, 1] <= y) & (y <= seen.box[:, 3])
+    if not inside.any():
+        return None
+    area = (seen.box[:, 2:] - seen.box[:, :2]).prod(1)
+    return int(np.argmin(np.where(inside, area, np.inf)))
 
 
 def _affine(camera: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ the finished network where a person is: each feature is averaged over the person
 parts of the body that the head finds by itself, and what is averaged becomes an embedding of length
 1.  Parts, because a red shirt over blue jeans is not a blue shirt over red trousers.
 
-The rest of the network is frozen while the head is trained (matting/training/identity.py), so mattes
+The rest of the network is frozen while the head is trained (matting/training/identity.py): mattes
 are the same with and without it.
 """
 

@@ -2,8 +2,9 @@
 
 The network stays as it is; only matting/network/identity.py learns.  *Casts* of a few people play
 several scenes: in each with another background, light, place, size and posture, and in each at
-several moments.  What the backbone sees where a person is gets computed once and kept; then the head learns, in minutes on a CPU, to make the sightings of one person alike and
-those of different people different (supervised contrastive loss, Khosla et al. 2020, eq. 2).
+several moments.  What the backbone sees where a person is gets computed once and kept; then
+the head learns, in minutes on a CPU, to make the sightings of one person alike and those of
+different people different (supervised contrastive loss, Khosla et al. 2020, eq. 2).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Recipe:
     width: int = 64  # of the embedding
     size: tuple[int, int] = (288, 512)  # (H, W) the network sees
     casts: int = 200
-    exam_casts: int = 24  # of held-out people
+    exam_casts: int = 16  # of held-out people
     people: int = 4  # in a cast
     scenes: int = 2  # a cast plays
     moments: int = 2  # of a scene that are seen
@@ -293,7 +294,9 @@ def separation(code: Tensor, data: Sightings) -> dict[str, float]:
     values = cosine[first, second]
     return {
         "within a scene": area_under_roc(values[cast & scene & same], values[cast & scene & ~same]),
-        "across scenes": area_under_roc(values[cast & ~scene & same], values[cast & ~scene & ~same]),
+        "between scenes": area_under_roc(
+            values[cast & ~scene & same], values[cast & ~scene & ~same]
+        ),
     }
 
 

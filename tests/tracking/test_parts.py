@@ -2,11 +2,13 @@
 
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 
 from tracking.motion import Motion, centres_and_sizes, moved_boxes
-from tracking.recognition import Agreement, Gallery, common_code, cosines
+from tracking.recognition import PAGES, Agreement, Album, Gallery, common_code, cosines
+from tracking.scenery import Scenery
 from tracking.similarity import (
     ENOUGH_CELLS,
     box_overlap,
@@ -165,7 +167,93 @@ def test_the_gallery_forgets_the_oldest_first():
         gallery.add(identity, np.full(4, identity / 10), left=float(identity))
 
     assert gallery.ids.tolist() == [2, 3]
-    assert gallery.take(2).tolist() == pytest.approx([0.2] * 4)
+    assert gallery.take(2)[0].tolist() == pytest.approx([0.2] * 4)
     gallery.forget_before(3.5)
     assert len(gallery) == 0
-    assert gallery.codes(width=4).shape == (0, 4)
+    assert gallery.mains(width=4).shape == (0, 4)
+
+
+def test_somebody_with_a_name_is_never_forgotten():
+    gallery = Gallery(capacity=2)
+    gallery.kept.add(1)
+    for identity in (1, 2, 3, 4):
+        gallery.add(identity, np.ones((1, 4)), left=0.0)
+    gallery.forget_before(100.0)
+
+    assert gallery.ids.tolist() == [1]
+
+
+def test_an_album_keeps_what_looks_new_and_no_more_than_a_few():
+    album, front, back = Album(), np.eye(8)[0], np.eye(8)[1]
+    for look in (front, unit((front + 0.1 * back)[None])[0], back):
+        album.consider(7, look)
+    assert album.open(7, front).tolist() == [front.tolist(), front.tolist(), back.tolist()]
+
+    for look in np.eye(8)[2:]:
+        album.consider(7, look)
+    assert len(album.open(7, front)) == 1 + PAGES
+
+
+# -- what happens behind the people ----------------------------------------------------------------
+
+
+def room(seed: int, size=(270, 480)) -> np.ndarray:
+    """Something to look at: patches of all sizes."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((*size, 3), np.uint8)
+    for scale in (4, 12, 40):
+        shape = (size[0] // scale + 2, size[1] // scale + 2, 3)
+        part = rng.integers(0, 85, shape).astype(np.uint8)
+        picture += cv2.resize(part, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return picture
+
+
+NOBODY = np.zeros((0, 1, 1), np.float32)
+
+
+def test_a_pan_and_a_zoom_are_told_to_a_pixel():
+    scene, scenery = room(1), Scenery()
+    scenery.change(scene, NOBODY, 0)
+    move = np.array([[1.02, 0, -7.0], [0, 1.02, 3.0]])
+    moved = cv2.warpAffine(scene, move, (480, 270), borderMode=cv2.BORDER_REFLECT)
+
+    change = scenery.change(moved, NOBODY, 1 / 30)
+
+    corners = np.array([[0, 0, 1], [479, 0, 1], [0, 269, 1], [479, 269, 1.0]]).T
+    assert not change.cut
+    assert change.camera @ corners == pytest.approx(move @ corners, abs=1.0)
+
+
+def test_someone_who_walks_past_is_not_the_camera():
+    """Half of the picture is a person walking right; the wall behind them stands."""
+    wall, coat, scenery = room(2), room(3), Scenery()
+    coarse = np.zeros((1, 27, 48), np.float32)
+    for t in range(3):
+        picture = wall.copy()
+        x = 100 + 9 * t
+        picture[:, x : x + 240] = coat[:, :240]
+        coarse[:] = 0
+        coarse[0, :, x // 10 : (x + 240) // 10 + 1] = 1
+        change = scenery.change(picture, coarse, 1 / 30)
+
+    assert not change.cut
+    assert np.abs(change.camera - np.eye(2, 3)).max() < 0.5
+
+
+def test_another_room_is_a_cut_and_a_flash_is_not():
+    scenery = Scenery()
+    for _ in range(4):
+        scenery.change(room(4), NOBODY, 1 / 30)
+    flash = np.clip(room(4).astype(int) + 90, 0, 255).astype(np.uint8)
+
+    assert not scenery.change(flash, NOBODY, 1 / 30).cut
+    assert not scenery.change(room(4), NOBODY, 1 / 30).cut
+    assert scenery.change(room(5), NOBODY, 1 / 30).cut
+
+
+def test_a_picture_without_texture_has_no_camera_and_no_cut():
+    scenery, gray = Scenery(), np.full((270, 480, 3), 90, np.uint8)
+    for _ in range(3):
+        change = scenery.change(gray, NOBODY, 1 / 30)
+
+    assert change.camera is None and not change.cut
