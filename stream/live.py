@@ -280,7 +280,7 @@ class Live:
                 self._hand_over(Shown(replace(shot.frame, rgb=card), no_one(shot.frame.size), card,
                                       shot.arrived, time.monotonic(), slate=True))  # fmt: skip
                 continue
-            mattes = named_now(mattes, tracker, shot.arrived - begun)
+            mattes = named_now(mattes, tracker, shot.arrived - begun, shot.frame.rgb)
             shown = self._composed(shot.frame, mattes, shot.arrived)
             self._hand_over(shown)
             self._remember(shot.frame, mattes, shot.arrived - begun)
@@ -350,9 +350,9 @@ class Live:
             due[0].thumbnail_made = seconds
 
 
-def named_now(mattes: Mattes, tracker: Tracker, seconds: float) -> Mattes:
+def named_now(mattes: Mattes, tracker: Tracker, seconds: float, rgb: np.ndarray) -> Mattes:
     """Everyone who is confirmed at this moment, by id; nobody waits for later frames."""
-    ids = tracker.update(mattes, seconds)
+    ids = tracker.update(mattes, seconds, rgb=rgb)
     ids = np.array([tracker.resolved.get(int(i), int(i)) for i in ids], np.int64)
     order = np.argsort(ids, kind="stable")
     return mattes.named(ids).pick(order[ids[order] > 0])

@@ -240,7 +240,7 @@ class Tracker:
         }
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
         kept = io.BytesIO()
-        np.savez(kept, **arrays)
+        np.savez(kept, **arrays)  # type: ignore[arg-type]  # NumPy's stub forgets the names
         return kept.getvalue()
 
     def restore(self, state: bytes) -> None:
@@ -280,11 +280,11 @@ class Tracker:
     def known_codes(self) -> dict[str, np.ndarray]:
         """Codes (k, D) of everyone with a name, to `enrol` them again in another video."""
         found = dict(self._profiles)
-        for identity, name in self.names.items():
-            known = self._known
-            rows = np.flatnonzero(known.id == identity) if known is not None else ()
-            if len(rows) and known is not None:
-                found[name] = self._album.open(identity, known.code[rows[0]])
+        if (known := self._known) is not None:
+            for row, identity in enumerate(known.id.tolist()):
+                if identity in self.names:
+                    codes = self._album.open(identity, known.code[row])
+                    found[self.names[identity]] = codes
         for identity, codes in self._gallery.people():
             if identity in self.names:
                 found[self.names[identity]] = codes

@@ -31,7 +31,8 @@ class Exported(nn.Module):
 
     def forward(self, image: Tensor, memory: Tensor | None = None) -> tuple[Tensor, ...]:
         """image (B, H, W, 3) uint8 RGB -> score (B, N), code (B, N, D) of who it is, location
-        (B, N, h8, w8) in 0..1, trimap logits (B, N, 3, h8, w8), kernels (B, N, 4, F + 1), fine (B, F, h2, w2).
+        (B, N, h8, w8) in 0..1, trimap logits (B, N, 3, h8, w8), kernels (B, N, 4, F + 1),
+        fine (B, F, h2, w2).
         A network with a memory takes it too, (B, M, h16, w16) and zero at the first frame, and
         gives the next one last."""
         # widened before it is turned: TensorRT does not permute bytes

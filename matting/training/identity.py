@@ -29,6 +29,7 @@ from matting.network.export import export
 from matting.network.identity import IdentityHead, owned
 from matting.synthesis import sources as material
 from matting.synthesis.scenes import (
+    Actor,
     Motion,
     Sample,
     Scene,
@@ -119,7 +120,7 @@ def played(
     rng = np.random.default_rng(seed)
     background = sources.backgrounds[rng.integers(len(sources.backgrounds))]
     background, _ = crop_to(background, None, size, rng, 0.5)
-    actors = []
+    actors: list[Actor] = []
     for member in rng.permutation(np.asarray(members)).tolist():
         cutout = posed(sources.cutouts[member], rng)
         actor = random_actor(cutout, size, rng, actors[-1] if actors else None, 0.0)

@@ -30,7 +30,7 @@ def live(frames, tracker, views=None, seconds=None) -> list[list[int]]:
     return [[max(tracker.resolved.get(i, i), 0) for i in row.tolist()] for row in names]
 
 
-ANNA, BERT, CARL = (dict(look=look) for look in (1, 2, 3))
+ANNA, BERT, CARL = ({"look": look} for look in (1, 2, 3))
 
 
 def test_at_a_cut_everyone_is_known_by_their_code_wherever_they_stand():
@@ -97,7 +97,7 @@ def test_uneven_times_and_dropped_frames_change_nobody():
 
 @pytest.mark.parametrize("stop", [1, 17, 30, 44])
 def test_a_run_that_is_taken_up_again_goes_on_to_the_bit(stop):
-    """Saved in the middle, with tentative, missing and remembered people, and restored elsewhere."""
+    """Saved amid tentative, missing and remembered people, and restored elsewhere."""
     settings = TrackerSettings(coast_seconds=0.2)
     frames = [[Person(x=10 + t, **ANNA), Person(x=120, **BERT)] for t in range(20)]
     frames += [[Person(x=30 + t, **ANNA)] for t in range(20)]
