@@ -25,6 +25,7 @@ from matting.metrics.instances import (
     match,
     matting_quality,
     overlap_matrix,
+    pair_error,
     quality_counts,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "messddt",
     "mse",
     "overlap_matrix",
+    "pair_error",
     "quality_counts",
     "sad",
 ]

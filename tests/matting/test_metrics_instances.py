@@ -11,9 +11,9 @@ from matting.metrics import (
     match,
     matting_quality,
     overlap_matrix,
+    pair_error,
     quality_counts,
 )
-from matting.metrics.instances import pair_error
 
 
 def mattes(*columns: slice, value: float = 1.0) -> np.ndarray:

@@ -247,3 +247,37 @@ def test_a_checkpoint_of_something_else_says_what_differs(checkpoint, change, to
     change(other)
     with pytest.raises(convert.NotThisCheckpoint, match=told):
         convert.converted(other)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "people", "shapes"),
+    [({}, 5, [(1, 3, 96, 64), (3, 3, 64, 224)]),
+     ({"size": (96, 64), "batch": 1}, 2, [(1, 3, 96, 64)])],
+    ids=["open", "fixed"],
+)  # fmt: skip
+def test_the_export_gives_what_eager_gives(small, tmp_path, fixed, people, shapes):
+    """Also at sizes and batches it was not traced with; at random weights, to 1e-3."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from matting.network.published import export
+
+    target = tmp_path / "published.onnx"
+    export.export(small, target, people=people, note="made for a test", **fixed)
+    model = onnx.load(str(target))
+    session = runtime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+
+    assert {node.op_type for node in model.graph.node} <= export.OPERATORS
+    assert {p.key: p.value for p in model.metadata_props}["note"] == "made for a test"
+    assert [o.version for o in model.opset_import if not o.domain] == [export.OPSET]
+    sides = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ([1, 3, 96, 64] if fixed else ["batch", 3, "height", "width"])
+    for shape in shapes:
+        image = torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+        found = session.run(None, {"image": image.numpy()})
+        with torch.no_grad():
+            expected = export.Exported(small, people)(image)
+            output = small(image)
+            best = output.existence.softmax(-1)[..., 1].topk(people, dim=1).indices
+        for ours, theirs in zip(found, expected, strict=True):
+            assert np.abs(ours - theirs.numpy()).max() < 1e-3
+        alpha = small.alpha(output, image).detach().clamp(0, 1)[0, best[0]]
+        assert np.abs(found[3][0] - alpha.numpy()).max() < 1e-3

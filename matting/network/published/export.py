@@ -13,8 +13,11 @@ of the graph (`OPERATORS`); it was not run there.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
+import io
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -40,12 +43,36 @@ OPERATORS = frozenset(
 )  # fmt: skip
 
 
+class OpenAttention(nn.Module):
+    """What nn.MultiheadAttention computes, written so that a trace leaves the batch open."""
+
+    def __init__(self, made: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.heads, self.scale = made.num_heads, made.head_dim**-0.5
+        self.weight, self.bias, self.out = made.in_proj_weight, made.in_proj_bias, made.out_proj
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, need_weights: bool) -> tuple[Tensor, None]:
+        # q (B, S, D), k and v (B, T, D) -> (B, S, D)
+        weights, biases = self.weight.chunk(3), self.bias.chunk(3)
+        q, k, v = (
+            nn.functional.linear(x, w, b)
+            .reshape(x.shape[0], x.shape[1], self.heads, -1)
+            .transpose(1, 2)
+            for x, w, b in zip((q, k, v), weights, biases, strict=True)
+        )
+        share = ((q * self.scale) @ k.transpose(-2, -1)).softmax(-1)
+        return self.out((share @ v).transpose(1, 2).flatten(2)), None
+
+
 class Exported(nn.Module):
     """The network from a normalised picture to the people of it."""
 
     def __init__(self, network: published.PublishedNetwork, people: int) -> None:
         super().__init__()
-        self.network, self.people = network, people
+        self.network, self.people = copy.deepcopy(network).eval(), people
+        for layer in self.network.perception.layers:
+            layer.self_attn = OpenAttention(layer.self_attn)
+            layer.multihead_attn = OpenAttention(layer.multihead_attn)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image (B, 3, H, W) normalised -> score (B, K), code (B, K, D), trimap logits
@@ -84,18 +111,21 @@ def export(
     if h % 32 or w % 32:
         raise ValueError(f"size should be multiples of 32, got {h} x {w}")
     example = torch.zeros(batch or 2, 3, h, w)
-    sizes: dict[int, object] = {}
-    if batch is None:
-        sizes[0] = torch.export.Dim("batch", min=1, max=64)
-    if size is None:
-        sizes |= {2: 32 * torch.export.Dim("rows", min=1, max=64)}
-        sizes |= {3: 32 * torch.export.Dim("columns", min=1, max=64)}
-    program = torch.onnx.export(
-        Exported(network, people).eval(), (example,), dynamo=True, opset_version=OPSET,
-        input_names=["image"], output_names=list(OUTPUTS),
-        dynamic_shapes={"image": sizes} if sizes else None, optimize=True, verbose=False,
-    )  # fmt: skip
-    model = program.model_proto
+    first = {0: "batch"} if batch is None else {}
+    sides = {2: "height", 3: "width"} if size is None else {}
+    axes = {"image": first | sides, "score": first, "code": first}
+    axes["alpha"] = first | sides
+    axes["trimap"] = first | ({3: "height/8", 4: "width/8"} if sides else {})
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # The tracing exporter is the older of torch's two.  Over open sizes it takes seconds
+        # where the newer takes minutes, and what it warns of is tested (parity at other sizes).
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Exported(network, people), (example,), file, dynamo=False, opset_version=OPSET,
+            input_names=["image"], output_names=list(OUTPUTS), dynamic_axes=axes,
+        )  # fmt: skip
+    model = onnx.load_from_string(file.getvalue())
     facts |= {"network": published.NAME, "people": str(people)}
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)

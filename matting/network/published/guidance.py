@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from matting.network.blocks import per_code
 from matting.network.published.parts import Residual, conv_norm, norm
@@ -52,8 +53,12 @@ class UnitedGuidance(nn.Module):
 
     def mix(self, head: int, share: Tensor, context: Tensor, embedding: Tensor) -> Tensor:
         """share (B, N + 1, h, w), embedding (B, N, E) -> (B, E, h, w): what each pixel receives."""
+        norm = self.norms[head]
         b, n, e = embedding.shape
-        known = self.norms[head](embedding.reshape(b * n, e, 1, 1)).reshape(b, n, e)
+        group = norm.num_channels // norm.num_groups  # of a 1x1 map, a group is a vector
+        grouped = embedding.reshape(b, n, norm.num_groups, group)
+        known = F.layer_norm(grouped, (group,), eps=norm.eps).reshape(b, n, e)
+        known = known * norm.weight + norm.bias
         mixed = torch.bmm(known.transpose(1, 2), share[:, :-1].flatten(2))
-        other = self.norms[head](self.otherwise[head](context))
-        return mixed.unflatten(2, share.shape[2:]) + share[:, -1:] * other
+        other = norm(self.otherwise[head](context))
+        return mixed.reshape(b, e, *share.shape[2:]) + share[:, -1:] * other

@@ -82,7 +82,7 @@ class GeneralPerception(nn.Module):
         s4 = self.stem4(s2)
         x4, x8, x16, x32 = self.swin(s4)
         memory = self.memory(x32).flatten(2).transpose(1, 2)  # (B, T, D)
-        place = self.queries.expand(len(image), -1, -1)
+        place = self.queries.expand(image.shape[0], -1, -1)
         code, nowhere = torch.zeros_like(place), torch.zeros_like(memory[:1, :1])
         for layer in self.layers:
             code = layer(code, place, memory, nowhere)
@@ -106,11 +106,12 @@ class KernelHeads(nn.Module):
 
     def forward(self, codes: Tensor, existence: Tensor) -> Kernels:
         d = self.width
+        b, n = codes.shape[:2]  # reshape and not unflatten: a trace leaves these open
         told = torch.cat([codes, existence.softmax(-1)], -1)  # (B, N, D + 2)
         # in the order of the authors' weights: two kernels, their biases, the third and its bias
         ka, kb, ba, bb, ks, bs = self.guide(told).split([d, d, 1, 1, d, 1], -1)
         guide = torch.stack([torch.cat(pair, -1) for pair in ((ka, ba), (kb, bb), (ks, bs))], 2)
         tri, tri_bias, alpha = self.matte(told).split([3 * d, 3, self.fine + 1], -1)
-        trimap = torch.cat([tri.unflatten(-1, (3, d)), tri_bias[..., None]], -1)
-        embeddings = self.embed(told).unflatten(-1, (2, self.embedding))
+        trimap = torch.cat([tri.reshape(b, n, 3, d), tri_bias[..., None]], -1)
+        embeddings = self.embed(told).reshape(b, n, 2, self.embedding)
         return Kernels(guide, embeddings, trimap, alpha[:, :, None])

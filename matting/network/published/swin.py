@@ -69,7 +69,7 @@ class Block(nn.Module):
         """x (B, h, w, C); mask (windows, T, T), used where the block is shifted."""
         b, h, w, c = x.shape
         size = self.window
-        rows, columns = -(-h // size), -(-w // size)
+        rows, columns = (h + size - 1) // size, (w + size - 1) // size
         # padding is a token like others
         y = F.pad(self.norm1(x), (0, 0, 0, columns * size - w, 0, rows * size - h))
         if self.shift:
@@ -88,7 +88,7 @@ class Block(nn.Module):
 def shift_mask(h: int, w: int, window: int, shift: int, like: Tensor) -> Tensor:
     """(windows, T, T): after the shift, tokens that were not neighbours do not see each other."""
 
-    rows, columns = -(-h // window), -(-w // window)
+    rows, columns = (h + window - 1) // window, (w + window - 1) // window
 
     def part(windows: int) -> Tensor:
         # of a padded side: before the last window, in it, and what the shift brought round
