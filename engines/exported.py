@@ -59,10 +59,11 @@ class ExportedEngine(ABC):
             if len(self._ready) >= SIZES_KEPT:
                 self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago
             self._ready[size] = self._compile(size)
-        answer = self._run(self._ready[size], shrink(rgb, size))
+        image = shrink(rgb, size)
+        answer = self._run(self._ready[size], image)
         if not all(np.isfinite(part.sum()) for part in answer):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")
-        return people(answer, rgb, self.score_threshold), state
+        return people(answer, rgb, self.score_threshold, image[0]), state
 
     def release(self) -> None:
         """Give back what can be made again, where memory is short."""

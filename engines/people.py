@@ -2,25 +2,24 @@
 
 Common to every backend that runs without torch, and the twin of `matting/network/detail.py`
 (a test holds the two together).  The network speaks of all its codes at a fraction of the
-picture's size; only the people chosen here cost work at full size, and only around themselves.
+picture's size; only the people chosen here cost work at full size, and only where they are (drawing.py).
 """
 
 from __future__ import annotations
 
-from math import gcd
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from engines.base import PictureError
+from engines.drawing import EVERYWHERE, Drawing, Source
 from matting.frames import UNTRACKED, Mattes, no_one
 
 SURE = 8.0  # matting/network/detail.py
 SAME = 0.7  # overlap of two location maps above which they are one person said twice
+FAR = 60.0  # a logit this far above another is certain; e to the 88 is the largest there is
 SURE_SCORE = 0.5  # from here on a person does not yield to another
-EVERYWHERE = 1e-4  # so that claims alone decide where no location map speaks
-NOWHERE = 0.03  # location below which a person is not
 LEAST = 1.5e-4  # of the picture's area: less alpha than this is nobody (1,000 of 2560 x 2560)
 AREA = 288 * 512  # pixels of the picture the network works on, whatever its shape
 STEP = 32  # and its sides are multiples of this
@@ -52,7 +51,11 @@ def working_size(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
 
 def shrink(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 -> (1, h, w, 3) uint8, the network's input."""
-    how = cv2.INTER_AREA if rgb.shape[0] > size[0] else cv2.INTER_LINEAR
+    while rgb.shape[0] >= 2 * size[0] and rgb.shape[1] >= 2 * size[1]:
+        # mean of 2 x 2 pixels; a sixth of the time of a mean over 2.5 x 2.5 (INTER_AREA)
+        half = rgb.shape[1] // 2, rgb.shape[0] // 2
+        rgb = cv2.resize(rgb[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if rgb.shape[0] > 1.5 * size[0] else cv2.INTER_LINEAR
     return cv2.resize(rgb, size[::-1], interpolation=how)[None]
 
 
@@ -70,46 +73,59 @@ def choose(answer: Answer, threshold: float) -> np.ndarray:
     return order[kept]
 
 
-def people(answer: Answer, rgb: np.ndarray, threshold: float) -> Mattes:
-    """The mattes of everyone in the picture rgb (H, W, 3) uint8, at its own size."""
-    size = rgb.shape[:2]
-    empty = no_one(size, answer.location.shape[1:], answer.code.shape[1])
+def people(
+    answer: Answer, rgb: np.ndarray, threshold: float, seen: np.ndarray | None = None
+) -> Mattes:
+    """The mattes of everyone in the picture rgb (H, W, 3) uint8, at its own size; `seen`
+    (h, w, 3) uint8 is what the network saw of it, if it is at hand.
+
+    They are drawn when somebody looks (drawing.py).  What is known before, box and whether there
+    is enough of a person at all, is read off a preview of the network's 1/2 grid.
+    """
+    size, grid = rgb.shape[:2], answer.fine.shape[1:]
     rows = choose(answer, threshold)
-    if not len(rows):
-        return empty
-    coefficient = coefficients(answer, rows)
-    alpha = np.zeros((len(rows), *size), np.float32)
     boxes = np.zeros((len(rows), 4), np.float32)
-    windows: list[tuple[slice, slice] | None] = []
-    colour = cv2.merge([*cv2.split(rgb), np.full(size, 255, np.uint8)]).astype(np.float32)
-    for i, row in enumerate(rows):
-        window = where(answer.location[row], answer.trimap[row], coefficient[i].shape[:2], size)
-        windows.append(window)
-        if window is not None:
-            alpha[i][window] = matte(coefficient[i], colour, window)
-    if part := contested(windows):
-        location = np.stack([cv2.resize(m, size[::-1])[part] for m in answer.location[rows]])
-        shared = np.ascontiguousarray(alpha[:, part[0], part[1]])
-        share_out(shared, answer.score[rows], location)
-        alpha[:, part[0], part[1]] = shared
-    kept = []
-    for i, window in enumerate(windows):
-        if window is None or alpha[i][window].sum() < LEAST * size[0] * size[1]:
-            continue
-        x, y, w, h = cv2.boundingRect((alpha[i][window] > 0.5).astype(np.uint8))
-        if w:
-            boxes[i] = np.array([x, y, x + w, y + h]) + [window[1].start, window[0].start] * 2
-            kept.append(i)
-    if not kept:
-        return empty
+    kept = np.zeros(len(rows), bool)
+    if len(rows):
+        coefficient = coefficients(answer, rows)
+        location = np.stack([cv2.resize(m, grid[::-1]) for m in answer.location[rows]])
+        sure = answer.score[rows] >= SURE_SCORE
+        preview = previewed(
+            coefficient, location, answer.score[rows], rgb if seen is None else seen
+        )
+        scale = np.array([size[1] / grid[1], size[0] / grid[0]] * 2)
+        for i, matte in enumerate(preview):
+            x, y, w, h = cv2.boundingRect((matte > 0.5).astype(np.uint8))
+            boxes[i] = np.array([x, y, x + w, y + h]) * scale
+            kept[i] = w and matte.mean() >= LEAST
+    if not kept.any():
+        return no_one(size, answer.location.shape[1:], answer.code.shape[1])
     rows = rows[kept]
     coarse = answer.location[rows].copy()
     share_out(coarse, answer.score[rows], coarse.copy())
     return Mattes(
-        alpha=alpha if len(kept) == len(alpha) else alpha[kept], coarse=coarse,
-        score=answer.score[rows], box=boxes[kept], code=answer.code[rows],
+        alpha=Drawing(Source(rgb, coefficient, location, sure), np.flatnonzero(kept)),
+        coarse=coarse, score=answer.score[rows], box=boxes[kept], code=answer.code[rows],
         ids=np.full(len(rows), UNTRACKED, np.int64),
     )  # fmt: skip
+
+
+def previewed(
+    coefficient: np.ndarray, location: np.ndarray, score: np.ndarray, rgb: np.ndarray
+) -> np.ndarray:
+    """(n, h/2, w/2) float32: the mattes as they are at the size of the network's 1/2 grid."""
+    grid = location.shape[1:]
+    shrunk = cv2.resize(rgb, grid[::-1], interpolation=cv2.INTER_AREA)
+    colour = shrunk.transpose(2, 0, 1).astype(np.float32)
+    alpha = np.empty_like(location)
+    for z, (*slopes, offset) in zip(alpha, coefficient, strict=True):
+        z[...] = offset
+        for slope, plane in zip(slopes, colour, strict=True):
+            z += slope * plane
+        z[...] = 1.02 / (1 + cv2.exp(-z)) - 0.01
+        np.clip(z, 0, 1, out=z)
+    share_out(alpha, score, location)
+    return alpha
 
 
 def share_out(alpha: np.ndarray, score: np.ndarray, location: np.ndarray) -> None:
@@ -133,79 +149,21 @@ def share_out(alpha: np.ndarray, score: np.ndarray, location: np.ndarray) -> Non
         free = free - claimed
 
 
-def contested(windows: list[tuple[slice, slice] | None]) -> tuple[slice, slice] | None:
-    """The smallest part of the picture with every pixel that two people can touch."""
-    parts = []
-    for i, one in enumerate(windows):
-        for other in windows[:i]:
-            if one and other:
-                low = [max(a.start, b.start) for a, b in zip(one, other, strict=True)]
-                high = [min(a.stop, b.stop) for a, b in zip(one, other, strict=True)]
-                if low[0] < high[0] and low[1] < high[1]:
-                    parts.append((*low, *high))
-    if not parts:
-        return None
-    top, left, bottom, right = np.array(parts).T
-    return slice(int(top.min()), int(bottom.max())), slice(int(left.min()), int(right.max()))
-
-
 def coefficients(answer: Answer, rows: np.ndarray) -> np.ndarray:
-    """(n, h/2, w/2, 4): slopes for R, G, B in 0..255 and the offset, as in detail.py, folded so
-    that z = c . (R, G, B, 255) / 255."""
+    """(n, 4, h/2, w/2) float32: slopes for R, G, B in 0..255 and the offset, as in detail.py."""
     features, height, width = answer.fine.shape
     kernels = answer.kernels[rows]
-    heads = kernels[:, :, :-1].reshape(-1, features) @ answer.fine.reshape(features, -1)
-    heads = heads.reshape(len(rows), 4, height, width) + kernels[:, :, -1:, None]
-    made = np.empty((len(rows), height, width, 4), np.float32)
-    for i, row in enumerate(rows):
-        tri = cv2.resize(answer.trimap[row].transpose(1, 2, 0), (width, height))
-        tri = cv2.exp(tri - tri.max(2, keepdims=True))
-        tri /= tri.sum(2, keepdims=True)
-        unknown = tri[..., 1]
-        slopes = heads[i, :3] * unknown
-        offset = heads[i, 3] * unknown + SURE * (tri[..., 2] - tri[..., 0]) - slopes.sum(0)
+    made = kernels[:, :, :-1].reshape(-1, features) @ answer.fine.reshape(features, -1)
+    made = made.reshape(len(rows), 4, height, width)
+    for head, bias, logits in zip(made, kernels[:, :, -1], answer.trimap[rows], strict=True):
+        head += bias[:, None, None]
+        # shares of the three, from how far background and foreground lie above unknown
+        above = np.ascontiguousarray((logits[::2] - logits[1]).transpose(1, 2, 0))
+        above = np.minimum(cv2.resize(above, (width, height)), FAR)
+        background, foreground = cv2.split(cv2.exp(above))
+        unknown = 1 / (1 + background + foreground)
+        head *= unknown
         # colour counts from -1 to 1 in the network and from 0 to 255 here
-        made[i, ..., :3] = slopes.transpose(1, 2, 0) * (2 / 255)
-        made[i, ..., 3] = offset / 255
+        head[3] += SURE * (foreground - background) * unknown - head[:3].sum(0)
+        head[:3] *= 2 / 255
     return made
-
-
-def where(
-    location: np.ndarray, trimap: np.ndarray, grid: tuple[int, int], size: tuple[int, int]
-) -> tuple[slice, slice] | None:
-    """Rows and columns of the picture that one person can touch.
-
-    The cuts fall where the 1/2 grid and the picture's pixels meet exactly, so that a part is
-    interpolated as the whole would have been.
-    """
-    here = (location > NOWHERE) | (trimap[0] < trimap[1:].max(0))
-    x, y, w, h = cv2.boundingRect(here.astype(np.uint8))
-    if not w:
-        return None
-    window = []
-    for low, high, cells, fine, pixels in (
-        (y - 1, y + h + 1, here.shape[0], grid[0], size[0]),
-        (x - 1, x + w + 1, here.shape[1], grid[1], size[1]),
-    ):
-        block = pixels // gcd(pixels, fine)
-        start = int(max(0, low) * pixels / cells) // block * block
-        stop = -(-int(min(cells, high) * pixels / cells) // block) * block
-        window.append(slice(start, min(pixels, stop)))
-    return window[0], window[1]
-
-
-def matte(coefficient: np.ndarray, colour: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
-    """Alpha of one person in a window of the picture: colour is (H, W, 4), R, G, B and 255."""
-    cuts, grid, inner = [], [], []
-    for part, fine, pixels in zip(window, coefficient.shape[:2], colour.shape[:2], strict=True):
-        common = gcd(pixels, fine)
-        block, cells = pixels // common, fine // common  # this many pixels are this many cells
-        # a block more on either side: interpolation looks one cell past the cut
-        start, stop = max(0, part.start - block), min(pixels, part.stop + block)
-        cuts.append(stop - start)
-        grid.append(slice(start // block * cells, stop // block * cells))
-        inner.append(slice(part.start - start, part.stop - start))
-    wide = cv2.resize(coefficient[grid[0], grid[1]], (cuts[1], cuts[0]))[inner[0], inner[1]]
-    z = cv2.transform(cv2.multiply(wide, colour[window]), np.ones((1, 4), np.float32))
-    alpha = 1.02 / (1 + cv2.exp(-z)) - 0.01
-    return np.clip(alpha, 0, 1, out=alpha)

@@ -9,8 +9,9 @@ Arrays are NumPy; nothing here moves or converts one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
@@ -41,62 +42,150 @@ class Frame:
         return self.rgb.shape[0], self.rgb.shape[1]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Instance:
-    """One person of one frame: a row of `Mattes`, for drawing and for tests."""
+class Alphas(Protocol):
+    """Where mattes come from: they may be drawn as late as somebody looks at them.
 
-    alpha: np.ndarray  # (H, W) float32
-    score: float
-    box: np.ndarray  # (4,) float32
-    id: int
+    Whatever is drawn is kept, so that looking twice costs nothing.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W); known before anything is drawn."""
+
+    def pick(self, rows: np.ndarray) -> Alphas:
+        """The mattes of these rows: the same as among the others, drawn or not."""
+
+    def alpha(self) -> np.ndarray:
+        """(N, H, W) float32, 0 = background, 1 = fully this person."""
+
+    def codes(self) -> np.ndarray:
+        """(N, H, W) uint8: alpha times 255, rounded."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class _Given:
+    """Alphas that are there already."""
+
+    def __init__(self, alpha: np.ndarray) -> None:
+        self._alpha = alpha
+        self._codes: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._alpha.shape
+
+    def pick(self, rows: np.ndarray) -> _Given:
+        return _Given(self._alpha[rows])
+
+    def alpha(self) -> np.ndarray:
+        return self._alpha
+
+    def codes(self) -> np.ndarray:
+        if self._codes is None:
+            self._codes = np.rint(self._alpha * np.float32(255)).astype(np.uint8)
+        return self._codes
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Mattes:
     """Everyone found in one frame: row i of every field is the same person.
 
     The alphas of one frame never sum to more than 1 at a pixel: a pixel is shared, not owned twice.
+    They may be drawn only when `alpha` or `codes` is first asked for, on the thread that asks:
+    who needs neither (a tracker), or not everyone's (`pick` first), saves the work.
     """
 
-    alpha: np.ndarray  # (N, H, W) float32, 0 = background, 1 = fully this person
+    drawn: Alphas
     coarse: np.ndarray  # (N, h, w) float32, the same mattes at about 1/8 of the network's input
     score: np.ndarray  # (N,) float32, how sure the network is that this is a person
     box: np.ndarray  # (N, 4) float32, x0 y0 x1 y1 in pixels of the frame, around alpha > 0.5
     code: np.ndarray  # (N, D) float32, the latent code: what the network knows of this person
     ids: np.ndarray  # (N,) int64, stable over time, or UNTRACKED
 
-    def __post_init__(self) -> None:
-        people = self.alpha.shape[0]
-        wanted = {
-            "alpha": (people, *self.alpha.shape[1:3]),
-            "coarse": (people, *self.coarse.shape[1:3]),
-            "score": (people,),
-            "box": (people, 4),
-            "code": (people, *self.code.shape[1:2]),
-            "ids": (people,),
-        }
-        for name, shape in wanted.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} should be {shape}, got {getattr(self, name).shape}")
+    def __init__(
+        self, alpha: np.ndarray | Alphas, coarse: np.ndarray, score: np.ndarray,
+        box: np.ndarray, code: np.ndarray, ids: np.ndarray,
+    ) -> None:  # fmt: skip
+        people, shape = alpha.shape[0], alpha.shape
+        for name, found, wanted in (
+            ("alpha", shape, (people, *shape[1:3])),
+            ("coarse", coarse.shape, (people, *coarse.shape[1:3])),
+            ("score", score.shape, (people,)),
+            ("box", box.shape, (people, 4)),
+            ("code", code.shape, (people, *code.shape[1:2])),
+            ("ids", ids.shape, (people,)),
+        ):
+            if found != wanted:
+                raise ValueError(f"{name} should be {wanted}, got {found}")
+        drawn = _Given(alpha) if isinstance(alpha, np.ndarray) else alpha
+        values = {"drawn": drawn, "coarse": coarse, "score": score, "box": box, "code": code}
+        for name, value in (values | {"ids": ids}).items():
+            object.__setattr__(self, name, value)  # frozen, from here on
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """(N, H, W) float32, 0 = background, 1 = fully this person."""
+        return self.drawn.alpha()
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(N, H, W) uint8, alpha times 255, rounded: what is composed and saved.  Costs less."""
+        return self.drawn.codes()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the frame in pixels."""
+        return self.drawn.shape[1], self.drawn.shape[2]
 
     def __len__(self) -> int:
-        return self.alpha.shape[0]
+        return self.drawn.shape[0]
 
     def __iter__(self) -> Iterator[Instance]:
         for i in range(len(self)):
-            yield Instance(self.alpha[i], float(self.score[i]), self.box[i], int(self.ids[i]))
+            yield Instance(self, i)
 
     def pick(self, rows: np.ndarray | list[int]) -> Mattes:
         """The people of these rows, in this order."""
         rows = np.asarray(rows, dtype=np.int64)
         return Mattes(
-            self.alpha[rows], self.coarse[rows], self.score[rows],
+            self.drawn.pick(rows), self.coarse[rows], self.score[rows],
             self.box[rows], self.code[rows], self.ids[rows],
         )  # fmt: skip
 
     def named(self, ids: np.ndarray) -> Mattes:
         """The same people under these ids."""
-        return replace(self, ids=np.asarray(ids, dtype=np.int64))
+        ids = np.asarray(ids, dtype=np.int64)
+        return Mattes(self.drawn, self.coarse, self.score, self.box, self.code, ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """One person of one frame: a row of `Mattes`, for drawing and for tests."""
+
+    mattes: Mattes
+    row: int
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """(H, W) float32."""
+        return self.mattes.alpha[self.row]
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(H, W) uint8."""
+        return self.mattes.codes[self.row]
+
+    @property
+    def score(self) -> float:
+        return float(self.mattes.score[self.row])
+
+    @property
+    def box(self) -> np.ndarray:
+        """(4,) float32."""
+        return self.mattes.box[self.row]
+
+    @property
+    def id(self) -> int:
+        return int(self.mattes.ids[self.row])
 
 
 def no_one(size: tuple[int, int], coarse: tuple[int, int] = (1, 1), code: int = 0) -> Mattes:

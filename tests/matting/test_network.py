@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engines.people import Answer, choose, contested, people, share_out, working_size  # noqa: E402
+from engines.people import Answer, choose, people, share_out, working_size  # noqa: E402
 from matting.network import detail, live  # noqa: E402
 from matting.network.export import fold_norms  # noqa: E402
 
