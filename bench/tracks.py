@@ -26,7 +26,6 @@ from bench.wiring import guarded
 from configs.console import Console
 from configs.schema import load
 from matting.frames import Mattes
-from stream.compose import codes
 from stream.decode import open_source
 from stream.stages import matte
 from stream.store import STORE, StoreWriter
@@ -101,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             mattes.append(found)
         network = 1000 * (time.process_time() - begun) / len(frames)
         engine.close()
-        alphas = [codes(person.alpha) for found in mattes for person in found]
+        alphas = [person.codes for found in mattes for person in found]
         blanks = [np.zeros_like(alphas[0])] * len(alphas)
         for name, value in described().items():
             print(f"{name:<10} {value}")

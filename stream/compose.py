@@ -237,12 +237,12 @@ class Composer:
         for person in mattes:
             if self._look.people.get(person.id, KEEP).person == "remove":
                 continue
-            alpha = codes(person.alpha * np.float32(MARK_STRENGTH))
-            part = _region(alpha)
+            part = _region(person.codes)
             if not part:
                 continue
+            alpha = cv2.convertScaleAbs(person.codes[part.slices], alpha=MARK_STRENGTH)
             colour = np.full((*part.size, 3), mark_colour(person.id), np.uint8)
-            out[part.slices] = _blended(out[part.slices], colour, alpha[part.slices])
+            out[part.slices] = _blended(out[part.slices], colour, alpha)
             x = int(np.clip((person.box[0] + person.box[2]) / 2, 0, picture.shape[1] - 24 * size))
             y = int(max(person.box[1] + 28 * size, 28 * size))
             write_text(out, str(person.id), (x, y), size)
@@ -284,7 +284,7 @@ class _Scene:
         self.boxes: list[np.ndarray] = []
         for person in mattes:
             treatment = look.people.get(person.id, KEEP)
-            alpha = codes(person.alpha)
+            alpha = person.codes
             self.everyone = _sum(self.everyone, alpha)
             if treatment.person == "remove":
                 self.removed = _sum(self.removed, alpha)

@@ -29,7 +29,6 @@ import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes
-from stream.compose import codes
 from stream.decode import (
     BT601_PAL,
     BT709,
@@ -574,7 +573,7 @@ class _PictureFiles:
             folder.mkdir()
             for person in mattes:
                 file = f"person_{person.id:04d}.png"
-                _save_png(folder / file, codes(person.alpha))
+                _save_png(folder / file, person.codes)
                 people.append({"file": f"{name}/{file}", **_described(person)})
             _save_png(folder / "composite.png", cv2.cvtColor(composite, cv2.COLOR_RGB2BGR))
             self._place(folder, self._out / name)

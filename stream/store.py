@@ -30,7 +30,6 @@ import av
 import numpy as np
 
 from matting.frames import Mattes
-from stream.compose import codes
 
 try:
     import fcntl
@@ -203,7 +202,7 @@ class StoreWriter:
         people = [
             StoredPerson(
                 person.id, tuple(person.box.tolist()), person.score,
-                self._coder.coded(codes(person.alpha)),
+                self._coder.coded(person.codes),
             )
             for person in mattes
         ]  # fmt: skip

@@ -373,7 +373,7 @@ class Tracker:
             coarse=coarse,
             code=unit(code),
             alone=crowd.max(1, initial=0) < LONELY,
-            size=mattes.alpha.shape[1:3],
+            size=mattes.size,
         )
 
     def _pair(self, known: _Known, seen: _Seen, doubtful: bool) -> _Pairs:
