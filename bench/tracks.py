@@ -74,7 +74,7 @@ def six_beside_one(mattes: Sequence[Mattes]) -> dict[int, float]:
     found = {}
     for people in (1, 6):
         with tempfile.TemporaryDirectory() as folder:
-            head = {"size": list(mattes[0].alpha.shape[1:]), "time_base": "1/25", "rate": "25"}
+            head = {"size": list(mattes[0].size), "time_base": "1/25", "rate": "25"}
             store = StoreWriter(Path(folder) / STORE, head)
             begun = time.process_time()
             for index, found_here in enumerate(mattes):

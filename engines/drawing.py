@@ -1,11 +1,11 @@
-"""Mattes at the picture's own size, drawn when somebody looks at them, and only where it matters.
+"""Mattes at the picture's own size, drawn when somebody looks at them, only where it matters.
 
-The network gives every person four coefficients of colour per cell of its 1/2 grid; alpha at a pixel
-is a logistic of the interpolated coefficients times the pixel's colour (matting/network/detail.py).
-Most of a picture is settled before any pixel is read: in a cell whose coefficients cannot reach the
-logistic's linear part for any colour, alpha is exactly 0 or exactly 1.  So the picture is cut into
-small tiles, and only the tiles of a person that are not settled are worked on, all together, as one
-batch of small matrix products.
+The network gives every person four coefficients of colour per cell of its 1/2 grid; alpha at a
+pixel is a logistic of the interpolated coefficients times the pixel's colour (as in
+matting/network/detail.py).  Most of a picture is settled before any pixel is worked on: where the
+coefficients cannot reach the logistic's slope for any colour there is, alpha is exactly 0 or 1.
+So the picture is cut into small tiles, and only a person's unsettled tiles are drawn, all together,
+as a batch of small matrix products.
 
 Who the tracker drops is never drawn, except where they take part in sharing a pixel out.
 """
@@ -158,7 +158,7 @@ def _draw(source: Source, rows: np.ndarray) -> _Tiles:
         colours = [plane[down.start[tiles[1]], across.start[tiles[2]]] for plane in planes]
         _logistic(maps, colours, out=alpha[part])
         if len(shared):
-            tiles = tuple(of[shared] for of in tiles)
+            tiles = tiles[0][shared], tiles[1][shared], tiles[2][shared]
             where = _interpolated(wide[:, 4:], down, across, *tiles)[:, 0]
             those = shared + part.start
             alpha[those] = _shared(alpha[those], where, place[those], sure[tiles[0]])

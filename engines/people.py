@@ -2,7 +2,8 @@
 
 Common to every backend that runs without torch, and the twin of `matting/network/detail.py`
 (a test holds the two together).  The network speaks of all its codes at a fraction of the
-picture's size; only the people chosen here cost work at full size, and only where they are (drawing.py).
+picture's size; only the people chosen here cost work at full size, and only where they are
+(drawing.py).
 """
 
 from __future__ import annotations
@@ -51,11 +52,7 @@ def working_size(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
 
 def shrink(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 -> (1, h, w, 3) uint8, the network's input."""
-    while rgb.shape[0] >= 2 * size[0] and rgb.shape[1] >= 2 * size[1]:
-        # mean of 2 x 2 pixels; a sixth of the time of a mean over 2.5 x 2.5 (INTER_AREA)
-        half = rgb.shape[1] // 2, rgb.shape[0] // 2
-        rgb = cv2.resize(rgb[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
-    how = cv2.INTER_AREA if rgb.shape[0] > 1.5 * size[0] else cv2.INTER_LINEAR
+    how = cv2.INTER_AREA if rgb.shape[0] > size[0] else cv2.INTER_LINEAR
     return cv2.resize(rgb, size[::-1], interpolation=how)[None]
 
 

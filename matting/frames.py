@@ -151,6 +151,10 @@ class Mattes:
             self.box[rows], self.code[rows], self.ids[rows],
         )  # fmt: skip
 
+    def with_alpha(self, alpha: np.ndarray) -> Mattes:
+        """The same people with these mattes (N, H, W) float32."""
+        return Mattes(alpha, self.coarse, self.score, self.box, self.code, self.ids)
+
     def named(self, ids: np.ndarray) -> Mattes:
         """The same people under these ids."""
         ids = np.asarray(ids, dtype=np.int64)

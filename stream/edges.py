@@ -5,7 +5,7 @@ Only what is shown changes.  Recorded alpha tracks stay what the network said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -56,4 +56,4 @@ def edged(mattes: Mattes, edges: Edges) -> Mattes:
         total = alpha.sum(axis=0)
         if total.max() > 1:
             alpha /= np.maximum(total, 1)
-    return replace(mattes, alpha=alpha)
+    return mattes.with_alpha(alpha)
