@@ -71,6 +71,10 @@ class Drawing:
             self._codes = tiles.placed(codes, np.uint8(255), self.shape)
         return self._codes
 
+    def finite(self) -> bool:
+        # what is drawn is made of these by sums, products and a logistic
+        return all(np.isfinite(part.sum()) for part in self._source[1:3])
+
     def _drawn(self) -> _Tiles:
         if self._tiles is None:
             self._tiles = _draw(self._source, self._rows)

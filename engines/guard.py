@@ -55,7 +55,7 @@ class GuardedEngine:
                     f"{error}, {MOST_IN_A_ROW} frames in a row: try another engine with --engine"
                 ) from None
             self._tell(f"frame {frame}: {error}; the mattes of the frame before stand in")
-            if last is None or last.alpha.shape[1:] != rgb.shape[:2]:
+            if last is None or last.size != rgb.shape[:2]:
                 last = no_one(rgb.shape[:2])
             # `own` as it was: what such a step leaves in a network's memory is not finite either
             return _copied(last), _Guarded(state.own, last, frame + 1, state.failed_in_a_row + 1)
@@ -95,10 +95,9 @@ def _copied(mattes: Mattes) -> Mattes:
 
 
 def finite(mattes: Mattes) -> bool:
-    """Whether every number of these mattes is one.  A sum is finite exactly if its parts are, as
-    alphas are small: one pass over them without a copy."""
-    fields = (mattes.alpha, mattes.coarse, mattes.score, mattes.box, mattes.code)
-    return all(bool(np.isfinite(field.sum(dtype=field.dtype))) for field in fields)
+    """Whether every number of these mattes is one; draws nothing."""
+    fields = (mattes.coarse, mattes.score, mattes.box, mattes.code)
+    return mattes.drawn.finite() and all(bool(np.isfinite(field.sum())) for field in fields)
 
 
 def out_of_memory(error: BaseException) -> bool:

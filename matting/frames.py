@@ -61,6 +61,9 @@ class Alphas(Protocol):
     def codes(self) -> np.ndarray:
         """(N, H, W) uint8: alpha times 255, rounded."""
 
+    def finite(self) -> bool:
+        """Whether every alpha is, or will be, a number."""
+
 
 class _Given:
     """Alphas that are there already."""
@@ -83,6 +86,10 @@ class _Given:
         if self._codes is None:
             self._codes = np.rint(self._alpha * np.float32(255)).astype(np.uint8)
         return self._codes
+
+    def finite(self) -> bool:
+        # alphas are small, so their sum is a number exactly if they are: one pass without a copy
+        return bool(np.isfinite(self._alpha.sum(dtype=self._alpha.dtype)))
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
