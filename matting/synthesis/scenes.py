@@ -17,6 +17,7 @@ import numpy as np
 from matting.synthesis.camera import apply_table, expose, light_field, motion_kernel, tone_table
 from matting.synthesis.sources import Cutout, Photo, Sources
 
+RENDERED = 0.4  # of people in scenes, where there are rendered ones: poses photographs lack
 SMALLEST = 0.0008  # of the picture: below this a visible rest is not called a person
 
 
@@ -311,6 +312,8 @@ def random_scene(
     ids, instances = None, True
 
     def someone() -> Cutout:
+        if sources.rendered and rng.random() < RENDERED:
+            return sources.rendered[rng.integers(len(sources.rendered))]
         return sources.cutouts[rng.integers(len(sources.cutouts))]
 
     if sources.photos and rng.random() < photos:

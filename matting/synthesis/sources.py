@@ -45,6 +45,7 @@ class Sources:
     cutouts: Sequence[Cutout]
     backgrounds: Sequence[np.ndarray]  # (H, W, 3) uint8
     photos: Sequence[Photo]
+    rendered: Sequence[Cutout] = ()  # people who never were (matting/synthesis/humans)
 
 
 def extend_colour(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -71,7 +72,7 @@ def read_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     return image
 
 
-def read_cutout(path: Path, tall: int) -> Cutout:
+def read_cutout(path: Path, tall: int, grounded: bool = True) -> Cutout:
     rgba = read_picture(path, cv2.IMREAD_UNCHANGED)
     if rgba.ndim != 3 or rgba.shape[2] != 4:
         raise DataError(f"{path}: expected RGBA, found shape {rgba.shape}")
@@ -79,7 +80,7 @@ def read_cutout(path: Path, tall: int) -> Cutout:
     if shrink < 1:
         rgba = cv2.resize(rgba, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     alpha = rgba[..., 3]
-    return Cutout(extend_colour(rgba[..., :3], alpha), alpha.copy(), grounded=True)
+    return Cutout(extend_colour(rgba[..., :3], alpha), alpha.copy(), grounded)
 
 
 def portrait_cutout(photo: Photo, tall: int) -> Cutout | None:
@@ -115,7 +116,7 @@ def split(names: Sequence[Path], held_out: bool, every: int = 20) -> list[Path]:
 
 def load(
     data: Path, *, held_out: bool = False, tall: int = 640, singles: Sequence[str] = (),
-    groups: Sequence[str] = (), limit: int | None = None,
+    groups: Sequence[str] = (), limit: int | None = None, rendered: Path | None = None,
 ) -> Sources:  # fmt: skip
     """Read the training (or, `held_out`, the validation) part of a data folder into memory.
 
@@ -124,22 +125,23 @@ def load(
     data/scenes/x.webp .png  photographs with instance ids (0 = background)
     data/unions/x.webp .png  photographs with one mask for everyone; `singles` names those that
                              show exactly one person, `groups` those whose mask covers several
+    `rendered` is a folder written by `python -m matting.synthesis humans`.
     `limit` reads only so many of each kind, spread over the list (for tests and quick looks).
     """
 
-    def listed(kind: str) -> list[Path]:
-        found = sorted((data / kind).glob("*.webp"))
+    def listed(folder: Path) -> list[Path]:
+        found = sorted(folder.glob("*.webp"))
         if not found:
-            raise DataError(f"{data / kind}: expected *.webp pictures, found none")
+            raise DataError(f"{folder}: expected *.webp pictures, found none")
         if limit:
             found = found[:: max(1, len(found) // limit)]
         return found
 
     with ThreadPoolExecutor(2) as pool:
         cutouts = list(
-            pool.map(lambda p: read_cutout(p, tall), split(listed("people"), held_out))
+            pool.map(lambda p: read_cutout(p, tall), split(listed(data / "people"), held_out))
         )
-        backgrounds = list(pool.map(read_picture, split(listed("backgrounds"), held_out)))
+        backgrounds = list(pool.map(read_picture, split(listed(data / "backgrounds"), held_out)))
 
         def photo(path: Path, instances: bool) -> Photo:
             ids = read_picture(path.with_suffix(".png"), cv2.IMREAD_UNCHANGED)
@@ -148,7 +150,7 @@ def load(
 
         scenes = sorted((data / "scenes").glob("*.webp"))
         measured = [p for p in scenes if p.name.startswith("penn_PennPed")][-HELD_OUT_PHOTOS:]
-        if held_out:
+        if held_out:  # rendered people teach; only real ones examine
             return Sources(cutouts, backgrounds, [photo(p, True) for p in measured])
         photos = list(
             pool.map(lambda p: photo(p, True), [p for p in scenes if p not in measured][:limit])
@@ -162,7 +164,9 @@ def load(
                 photos.append(Photo(union.rgb, union.ids, instances))
                 if instances and (cut := portrait_cutout(union, tall)):
                     cutouts.append(cut)
-    return Sources(cutouts, backgrounds, photos)
+        made = listed(rendered / "people") if rendered else []
+        people = list(pool.map(lambda p: read_cutout(p, tall, p.name.startswith("full_")), made))
+    return Sources(cutouts, backgrounds, photos, people)
 
 
 def load_labels(path: Path) -> dict[str, list[str]]:

@@ -164,8 +164,9 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
     labels = material.load_labels(Path(recipe.labels)) if recipe.labels else {}
     data = Path(recipe.data)
     train_on = material.load(
-        data, singles=labels.get("single", ()), groups=labels.get("group", ()), limit=recipe.limit
-    )
+        data, singles=labels.get("single", ()), groups=labels.get("group", ()), limit=recipe.limit,
+        rendered=Path(recipe.rendered) if recipe.rendered else None,
+    )  # fmt: skip
     exam = Exam(recipe, device)
     progress = Progress(recipe.steps, run.folder / "log.ndjson")
     end = min(recipe.steps, until or recipe.steps)

@@ -31,6 +31,7 @@ class Recipe:
     run: str  # folder for checkpoints and sheets
     data: str  # folder with people/, backgrounds/, scenes/, unions/
     stages: tuple[Stage, ...]
+    rendered: str | None = None  # folder of `python -m matting.synthesis humans`
     start: str | None = None  # ImageNet backbone, or trained weights to go on from
     labels: str | None = None  # which union photographs show one person, which several
     weights: str | None = None  # where a finished run is published, if it is better
@@ -65,7 +66,7 @@ class Recipe:
     def digest(self) -> str:
         """Identity of everything that changes what is learned; a resume must agree with it."""
         told = asdict(self)
-        for free in ("run", "data", "start", "labels", "weights", "workers", "save_every",
+        for free in ("run", "data", "rendered", "start", "labels", "weights", "workers", "save_every",
                      "validate_every", "validation"):  # fmt: skip
             told.pop(free)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

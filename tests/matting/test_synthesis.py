@@ -106,3 +106,23 @@ def test_people_of_the_validation_set_are_never_trained_on(drawn_data):
 def test_a_folder_that_is_not_laid_out_as_documented_names_the_first_wrong_path(tmp_path):
     with pytest.raises(DataError, match="people"):
         load(tmp_path)
+
+
+def test_rendered_people_teach_and_never_examine(drawn_data, tmp_path):
+    (tmp_path / "people").mkdir()
+    for i, path in enumerate(sorted((drawn_data / "people").glob("*.webp"))[:2]):
+        name = ("full", "cut")[i]
+        (tmp_path / "people" / f"{name}_{i:06d}.webp").write_bytes(path.read_bytes())
+
+    teaching = load(drawn_data, rendered=tmp_path)
+    examining = load(drawn_data, rendered=tmp_path, held_out=True)
+
+    assert [cutout.grounded for cutout in teaching.rendered] == [False, True]
+    assert examining.rendered == ()
+    used = {id(a.cutout) for seed in range(30) for a in random_scene(teaching, SIZE, seed).actors}
+    assert all(id(cutout) in used for cutout in teaching.rendered)
+
+
+def test_a_folder_without_rendered_people_is_named(drawn_data, tmp_path):
+    with pytest.raises(DataError, match="people"):
+        load(drawn_data, rendered=tmp_path)
