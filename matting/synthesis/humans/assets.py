@@ -134,10 +134,10 @@ def read_obj(path: Path) -> Mesh:
 
 def read_target(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A morph target: (K,) base vertices and their (K, 3) offsets."""
-    lines = [line for line in _text(path).splitlines() if line and not line.startswith("#")]
-    if not lines:
-        return np.zeros(0, np.int32), np.zeros((0, 3), np.float32)
-    table = np.array(" ".join(lines).split(), np.float64).reshape(-1, 4)
+    text = _text(path)
+    last = text.rfind("#")  # comments stand at the head
+    body = text[text.index("\n", last) :] if last >= 0 else text
+    table = np.array(body.split(), np.float64).reshape(-1, 4)
     return table[:, 0].astype(np.int32), table[:, 1:].astype(np.float32)
 
 

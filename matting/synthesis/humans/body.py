@@ -179,15 +179,14 @@ def recolour(
 
     `amount` 0 keeps the texture, 1 keeps only its brightness pattern.
     """
-    rgb = texture[..., :3].astype(np.float32) / 255
-    gray = rgb @ np.float32([0.3, 0.59, 0.11])
-    solid = texture[..., 3] > 128
-    mean = float(gray[solid].mean()) if solid.any() else 0.5
-    pattern = (gray / max(mean, 0.02)) ** contrast
-    dyed = np.clip(pattern[..., None] * np.float32(colour), 0, 1)
-    out = texture.copy()
-    out[..., :3] = np.clip((rgb * (1 - amount) + dyed * amount) * 255 + 0.5, 0, 255)
-    return out
+    gray = cv2.cvtColor(texture[..., :3], cv2.COLOR_RGB2GRAY)
+    solid = gray[::4, ::4][texture[::4, ::4, 3] > 128]
+    mean = float(solid.mean()) if solid.size else 127.0
+    levels = (np.arange(256, dtype=np.float32) / max(mean, 5.0)) ** contrast
+    table = np.clip(levels[:, None] * np.float32(colour) * 255 + 0.5, 0, 255).astype(np.uint8)
+    dyed = cv2.LUT(cv2.merge([gray] * 3), table.reshape(1, 256, 3))
+    mixed = cv2.addWeighted(dyed, amount, np.ascontiguousarray(texture[..., :3]), 1 - amount, 0)
+    return np.dstack([mixed, texture[..., 3]])
 
 
 def _hsv(h: float, s: float, v: float) -> np.ndarray:
@@ -296,17 +295,18 @@ def skin_texture(library: Library, traits: Traits, rng: np.random.Generator) -> 
         )  # fmt: skip
 
     name = min(sorted(library.skins), key=distance)
-    texture = library.texture(library.skins[name]).copy()
-    rgb = (texture[..., :3].astype(np.float32) / 255) ** 2.2
-    mean = rgb.reshape(-1, 3).mean(0)
+    texture = library.texture(library.skins[name])
+    rgb = np.ascontiguousarray(texture[..., :3])
+    levels = (np.arange(256, dtype=np.float32) / 255) ** 2.2
+    mean = np.array([levels[rgb[::4, ::4, k]].mean() for k in range(3)])
     # Melanin takes blue before green before red; its amount runs from pale to very dark.
     tone = traits.african * rng.uniform(0.75, 1.5) + traits.asian * rng.uniform(0.1, 0.4)
     tone += traits.caucasian * rng.uniform(0.0, 0.25)
     wanted = np.float32([0.56, 0.36, 0.26]) * np.exp(-tone * np.float32([1.35, 1.65, 1.85]))
-    factor = (wanted / mean) ** rng.uniform(0.55, 0.9)
-    rgb = np.clip(rgb * factor * np.exp(rng.normal(0, 0.03, 3)).astype(np.float32), 0, 1)
-    texture[..., :3] = rgb ** (1 / 2.2) * 255
-    return texture
+    factor = (wanted / mean) ** rng.uniform(0.55, 0.9) * np.exp(rng.normal(0, 0.03, 3))
+    table = np.clip(levels[:, None] * factor, 0, 1) ** (1 / 2.2) * 255
+    toned = cv2.LUT(rgb, table.astype(np.uint8).reshape(1, 256, 3))
+    return np.dstack([toned, texture[..., 3]])
 
 
 def dress(library: Library, traits: Traits, rng: np.random.Generator) -> list[tuple[str, Worn]]:

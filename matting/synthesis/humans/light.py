@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-DIRECTIONS = 20  # in which a vertex looks for the surroundings
+DIRECTIONS = 14  # in which a vertex looks for the surroundings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -259,47 +259,47 @@ def shade_solid(
     uv: np.ndarray, material: np.ndarray, kinds: np.ndarray, texels: np.ndarray,
     tables: np.ndarray, linear: np.ndarray, points: np.ndarray, eye: np.ndarray,
     shadow: np.ndarray, bias: float, key: np.ndarray, key_colour: np.ndarray, out: np.ndarray,
+    block: int,
 ) -> None:  # fmt: skip
     """Colour of every sample that `solid` gave an owner; out (H, W, 4) premultiplied linear.
 
-    Within a block of 2 x 2 samples a triangle is lit once: coverage is exact, light smooth enough.
+    Within a block of `block` x `block` samples a triangle is lit once: coverage is exact, light
+    smooth enough.
     """
     height, width = owner.shape
-    for y in range(height):
-        for x in range(width):
-            t = owner[y, x]
-            if t < 0:
-                continue
-            left, up = x & 1, y & 1
-            if left and owner[y, x - 1] == t:
-                px, py = x - 1, y
-            elif up and owner[y - 1, x] == t:
-                px, py = x, y - 1
-            elif up and left and owner[y - 1, x - 1] == t:
-                px, py = x - 1, y - 1
-            elif up and not left and x + 1 < width and owner[y - 1, x + 1] == t:
-                px, py = x + 1, y - 1
-            else:
-                px, py = -1, -1
-            if px >= 0:
-                for k in range(4):
-                    out[y, x, k] = out[py, px, k]
-                continue
-            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            x0, y0, w0 = screen[a, 0], screen[a, 1], screen[a, 2]
-            x1, y1, w1 = screen[b, 0], screen[b, 1], screen[b, 2]
-            x2, y2, w2 = screen[c, 0], screen[c, 1], screen[c, 2]
-            area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-            fx, fy = x + 0.5, y + 0.5
-            e0 = ((y1 - y2) * (fx - x2) + (x2 - x1) * (fy - y2)) / area
-            e1 = ((y2 - y0) * (fx - x2) + (x0 - x2) * (fy - y2)) / area
-            b0, b1, b2 = e0 * w0, e1 * w1, (1 - e0 - e1) * w2  # right in perspective
-            total = b0 + b1 + b2
-            r, g, bl, _ = _colour_at(
-                x, y, t, b0 / total, b1 / total, b2 / total, area > 0, triangles, uv, material,
-                kinds, texels, tables, linear, points, eye, shadow, bias, key, key_colour,
-            )  # fmt: skip
-            out[y, x, 0], out[y, x, 1], out[y, x, 2], out[y, x, 3] = r, g, bl, 1.0
+    seen = np.empty(block * block, np.int32)
+    lit = np.empty((block * block, 3), np.float32)
+    for top in range(0, height, block):
+        for left in range(0, width, block):
+            count = 0
+            for y in range(top, min(height, top + block)):
+                for x in range(left, min(width, left + block)):
+                    t = owner[y, x]
+                    if t < 0:
+                        continue
+                    at = 0
+                    while at < count and seen[at] != t:
+                        at += 1
+                    if at == count:
+                        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                        x0, y0, w0 = screen[a, 0], screen[a, 1], screen[a, 2]
+                        x1, y1, w1 = screen[b, 0], screen[b, 1], screen[b, 2]
+                        x2, y2, w2 = screen[c, 0], screen[c, 1], screen[c, 2]
+                        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+                        fx, fy = x + 0.5, y + 0.5
+                        e0 = ((y1 - y2) * (fx - x2) + (x2 - x1) * (fy - y2)) / area
+                        e1 = ((y2 - y0) * (fx - x2) + (x0 - x2) * (fy - y2)) / area
+                        b0, b1, b2 = e0 * w0, e1 * w1, (1 - e0 - e1) * w2  # perspective
+                        total = b0 + b1 + b2
+                        r, g, bl, _ = _colour_at(
+                            x, y, t, b0 / total, b1 / total, b2 / total, area > 0, triangles, uv,
+                            material, kinds, texels, tables, linear, points, eye, shadow, bias,
+                            key, key_colour,
+                        )  # fmt: skip
+                        seen[at], lit[at, 0], lit[at, 1], lit[at, 2] = t, r, g, bl
+                        count += 1
+                    out[y, x, 0], out[y, x, 1], out[y, x, 2] = lit[at, 0], lit[at, 1], lit[at, 2]
+                    out[y, x, 3] = 1.0
 
 
 @njit(cache=True, fastmath=FAST)

@@ -172,11 +172,12 @@ class Samples:
 
 def draw(
     posed: Posed, camera: Camera, light: Light, grid: int,
-    shift: tuple[float, float] = (0.0, 0.0), around: np.ndarray | None = None,
+    shift: tuple[float, float] = (0.0, 0.0), around: np.ndarray | None = None, block: int = 2,
 ) -> Samples:  # fmt: skip
     """The person on grid x grid samples a pixel; `shift` moves the grid, in pixels.
 
-    `around`: what `ambient` gave, to use it again for the next moments.
+    `around`: what `ambient` gave, to use it again for the next moments.  `block`: samples along
+    the side of a block in which a triangle is lit once.
     """
     figure, person = posed.figure, posed.figure.person
     height, width = camera.size[0] * grid, camera.size[1] * grid
@@ -196,7 +197,7 @@ def draw(
         LINEAR, np.ascontiguousarray(points), camera.eye.astype(np.float32), shadow, 0.12,
         light.key, light.key_colour, rgba,
     )  # fmt: skip
-    shade_solid(screen, owner, nearness, *common)
+    shade_solid(screen, owner, nearness, *common, block)
     front = nearness.copy()
     chosen = np.nonzero(figure.blended)[0]
     if len(chosen):

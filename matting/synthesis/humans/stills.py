@@ -89,6 +89,7 @@ def random_still(
     light = random_light(rng, None if picture is None else picture[..., ::-1])
     posed = render.pose(figure, bones)
     camera = random_camera(posed, view, rng, tall)
+    block = 2 if VIEWS[view][1] is None else GRID  # close up, textures are larger than pixels
     fast = clip is not None and rng.random() < 0.2
     if fast:  # the shutter stays open while the body moves on
         shutter, steps = rng.uniform(0.008, 0.035), 6
@@ -103,7 +104,7 @@ def random_still(
             total = part if total is None else total + part
         rgba = total / steps
     else:
-        rgba = render.to_pixels(render.draw(posed, camera, light, GRID).rgba, GRID)
+        rgba = render.to_pixels(render.draw(posed, camera, light, GRID, block=block).rgba, GRID)
     rgba = lens(rgba, rng, fast)
     rgb, alpha = render.develop(rgba, exposure(rgba, rng))
     return Still(*trim(rgb, alpha, cut=VIEWS[view][1] is not None), view)
