@@ -14,10 +14,14 @@ from pathlib import Path
 EPILOG = """
 The folder gets
   people/full_000001.webp   a whole person: RGBA, straight alpha, colour carried on beyond the edge
-  people/cut_000002.webp    a person who goes on below the picture's lower edge
+  people/half_000002.webp   a person who goes on below the picture's lower edge
+  sequences/000003/         one to three people in motion: rgb_000.webp, alpha_000.png (a channel
+                            a person), scene.json (ids, boxes, who is hidden how far)
 One seed gives the same people on every machine.  A run that was stopped goes on where it was.
 """
 
+FIRST_SEQUENCE = 1_000_000  # added to a sequence's number: its people are not those of the stills
+SIZE, UPRIGHT_EVERY = (288, 512), 5  # (H, W) of a sequence; every fifth stands upright
 _HERE: dict = {}  # what a worker process keeps: the library and the poser
 
 
@@ -36,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
         help="humans3d.tar.xz, unpacked (default: %(default)s)",
     )  # fmt: skip
     h.add_argument("--stills", type=int, default=0, metavar="N", help="people to render")
+    h.add_argument("--sequences", type=int, default=0, metavar="N", help="sequences to render")
+    h.add_argument("--seconds", type=float, default=2.0, metavar="T",
+                   help="of a sequence (default: %(default)s)")  # fmt: skip
+    h.add_argument("--rate", type=float, default=12.5, metavar="FPS",
+                   help="pictures a second of a sequence (default: %(default)s)")  # fmt: skip
     h.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
     h.add_argument("--tall", type=int, default=640, metavar="PIXELS",
                    help="height of a still (default: %(default)s)")  # fmt: skip
@@ -72,6 +81,10 @@ def _missing(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
     people = options.out / "people"
     people.mkdir(parents=True, exist_ok=True)
     there = {p.stem.split("_")[1] for p in people.glob("*_*.webp")}
+    folder = options.out / "sequences"
+    folder.mkdir(parents=True, exist_ok=True)
+    yield from (("sequence", i) for i in range(options.sequences)
+                if not (folder / f"{i:06d}" / "scene.json").exists())  # fmt: skip
     yield from (("still", i) for i in range(options.stills) if f"{i:06d}" not in there)
 
 
@@ -115,14 +128,23 @@ def _start(options: argparse.Namespace) -> None:
 
 
 def _work(job: tuple[str, int]) -> None:
-    from matting.synthesis.humans import stills
+    from matting.synthesis.humans import sequences, stills
 
-    _, index = job
+    kind, index = job
     options = _HERE["options"]
+    if kind == "sequence":
+        seed = [options.seed, FIRST_SEQUENCE + index]
+        size = SIZE[::-1] if index % UPRIGHT_EVERY == UPRIGHT_EVERY - 1 else SIZE
+        scene = sequences.random_scene(
+            _HERE["library"], _HERE["poser"], seed, size, options.seconds, _HERE["places"]
+        )
+        folder = options.out / "sequences" / f"{index:06d}"
+        sequences.write(scene, _HERE["poser"], folder, seed, options.seconds, options.rate)
+        return
     still = stills.random_still(
         _HERE["library"], _HERE["poser"], [options.seed, index], options.tall, _HERE["places"]
     )
-    name = f"{'cut' if still.cut else 'full'}_{index:06d}.webp"
+    name = f"{'half' if still.cut else 'full'}_{index:06d}.webp"
     stills.write(still, options.out / "people" / name)
 
 

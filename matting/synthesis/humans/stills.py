@@ -1,7 +1,7 @@
 """One person, one moment, no background: a cut-out with exact alpha.
 
 Still i of a seed is always the same person in the same pose under the same light.  Names say what
-the frame does to the person: `full_*` shows all of them, `cut_*` ends below inside the body (a
+the frame does to the person: `full_*` shows all of them, `half_*` ends below inside the body (a
 webcam's picture, or half a figure), so its lower edge belongs on the lower edge of a picture.
 """
 
@@ -21,7 +21,7 @@ from matting.synthesis.humans.light import random_light
 from matting.synthesis.humans.pose import Clip, Poser
 
 MARGIN = 6  # pixels of nothing around a whole figure
-GRID = 4  # samples along a pixel's side
+GRID, GRID_CLOSE = 4, 3  # samples along a pixel's side: whole figures, and those close up
 WIDEST = 900  # pixels
 
 # what is shown -> its chance, and for those cut below: the joint at the cut, and where (a range)
@@ -54,7 +54,7 @@ def random_pose(
     """(B, 3, 3) pose, and the clip and second it was taken from, if any."""
     close = view in ("chest", "face", "waist")
     if rng.random() < (0.25 if close else 0.5):
-        clips = [c for c in poser.clips if not (close and _lies(c))]
+        clips = [c for c in poser.clips if not (close and lies(c))]
         chance = np.float64([1.0 if c.bones is not None else 1.6 for c in clips])
         clip = clips[rng.choice(len(clips), p=chance / chance.sum())]
         second = float(rng.uniform(0, clip.seconds))
@@ -67,7 +67,8 @@ def random_pose(
     return poser.with_fingers(poser.spread(turns), hands(rng)), None, 0.0
 
 
-def _lies(clip: Clip) -> bool:
+def lies(clip: Clip) -> bool:
+    """Whether in it someone is near the ground or upside down."""
     return any(w in clip.name for w in ("getup", "crawl", "fly", "gym", "fight02"))
 
 
@@ -89,7 +90,8 @@ def random_still(
     light = random_light(rng, None if picture is None else picture[..., ::-1])
     posed = render.pose(figure, bones)
     camera = random_camera(posed, view, rng, tall)
-    block = 2 if VIEWS[view][1] is None else GRID  # close up, textures are larger than pixels
+    whole = VIEWS[view][1] is None  # close up, textures are larger than pixels
+    grid, block = (GRID, 2) if whole else (GRID_CLOSE, GRID_CLOSE)
     fast = clip is not None and rng.random() < 0.2
     if fast:  # the shutter stays open while the body moves on
         shutter, steps = rng.uniform(0.008, 0.035), 6
@@ -104,10 +106,10 @@ def random_still(
             total = part if total is None else total + part
         rgba = total / steps
     else:
-        rgba = render.to_pixels(render.draw(posed, camera, light, GRID, block=block).rgba, GRID)
+        rgba = render.to_pixels(render.draw(posed, camera, light, grid, block=block).rgba, grid)
     rgba = lens(rgba, rng, fast)
     rgb, alpha = render.develop(rgba, exposure(rgba, rng))
-    return Still(*trim(rgb, alpha, cut=VIEWS[view][1] is not None), view)
+    return Still(*trim(rgb, alpha, cut=not whole), view)
 
 
 def _same_hands(poser: Poser, clip: Clip, moment: float, bones: np.ndarray) -> np.ndarray:
