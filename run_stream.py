@@ -43,6 +43,7 @@ LoadEngine = Callable[..., "Engine"]  # called as engines.load_engine is
 # Commands beside the main one: the module of each has `main(words, console) -> exit code`.
 COMMANDS: dict[str, str] = {
     "finalize": "commands.finalize",
+    "ids": "commands.ids",
     "live": "web.command",
 }
 

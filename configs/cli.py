@@ -31,6 +31,7 @@ TREATMENT   keep, remove, blur (the person), or a colour or file to stand behind
 
 commands:
   finalize OUT   deliverables of a run, or the results of one that died, without the network
+  ids ACTION OUT list, merge, split, rename or delete the people of a finished run
   live           a camera, stream or screen in; a page, OBS, meetings or a stream out
 
 exit codes:
