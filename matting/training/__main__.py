@@ -28,14 +28,20 @@ def main() -> int:
 
     import torch
 
-    from matting.training import loop
-    from matting.training.recipe import RecipeError, load
+    from matting.network.published.network import NAME as PUBLISHED
+    from matting.training import loop, published
+    from matting.training.recipe import RecipeError, load, network_of
 
     try:
-        recipe = load(args.recipe)
         if args.threads:
             torch.set_num_threads(args.threads)
         device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if network_of(args.recipe) == PUBLISHED:
+            if args.evaluate or args.publish:
+                raise RecipeError("weights of this network are measured by: -m matting.evaluate")
+            published.train(published.read(args.recipe), device, args.until)
+            return 0
+        recipe = load(args.recipe)
         if args.evaluate:
             print(loop.evaluate(recipe, args.evaluate, device).told())
         elif args.publish:

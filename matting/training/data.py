@@ -65,9 +65,9 @@ def plan(recipe: Recipe, step: int) -> Plan:
     return Plan(step, size, stage.batch, 2 if step % recipe.fine_every == 0 else 1, before)
 
 
-def collate(samples: list[Sample], scale: int) -> Batch:
+def collate(samples: list[Sample], scale: int, most: int = MOST) -> Batch:
     height, width = samples[0].rgb.shape[:2]
-    most = max(1, min(MOST, max(len(s.alpha) for s in samples)))
+    most = max(1, min(most, max(len(s.alpha) for s in samples)))
     alpha = np.zeros((len(samples), most, height, width), np.uint8)
     contrast = np.zeros_like(alpha)
     ids = np.zeros((len(samples), most), np.int64)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from matting.network.live import Sizes
+from matting.network.live import NAME, Sizes
 
 
 class RecipeError(ValueError):
@@ -78,20 +78,28 @@ def load(path: Path) -> Recipe:
         raise RecipeError(f"{path}: expected keys and values, found {type(values).__name__}")
     for section, kind in (("sizes", Sizes),):
         if section in values:
-            values[section] = _build(kind, values[section], f"{path}: {section}")
+            values[section] = build(kind, values[section], f"{path}: {section}")
+    if values.pop("network", NAME) != NAME:
+        raise RecipeError(f"{path}: `network` should be {NAME} or that of configs/train_paper.yaml")
     if not values.get("stages"):
         raise RecipeError(f"{path}: expected `stages`, a list of size, steps and batch")
     stages = []
     for i, stage in enumerate(values["stages"]):
-        made = _build(Stage, stage, f"{path}: stages[{i}]")
+        made = build(Stage, stage, f"{path}: stages[{i}]")
         if len(made.size) != 2 or any(side % 32 for side in made.size):
             raise RecipeError(f"{path}: stages[{i}].size should be [H, W], multiples of 32")
         stages.append(Stage(tuple(made.size), made.steps, made.batch))
     values["stages"] = tuple(stages)
-    return _build(Recipe, values, str(path))
+    return build(Recipe, values, str(path))
 
 
-def _build(kind: type, values: dict, where: str):
+def network_of(path: Path) -> str:
+    """Which network a recipe trains: what its `network` says, and the live one without it."""
+    values = yaml.safe_load(path.read_text())
+    return values.get("network", NAME) if isinstance(values, dict) else NAME
+
+
+def build(kind: type, values: dict, where: str):
     names = [f.name for f in fields(kind)]
     for key in values:
         if key not in names:
