@@ -25,6 +25,9 @@ class Frame:
     rgb: np.ndarray  # (H, W, 3) uint8
     pts: int  # presentation time, in ticks
     time_base: Fraction  # seconds per tick
+    # The same picture with all its depth, (H, W, 3) uint16 full-range RGB in the source's own
+    # colours (which may be HDR), where that was asked for and `rgb` holds less.
+    deep: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.uint8:

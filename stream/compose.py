@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes
+from stream.colour import BT709, from_linear, to_linear
 from stream.decode import InputError, Source, open_source
 
 LOW_ROWS = 135  # about the height at which hidden colours are guessed
@@ -110,6 +111,7 @@ class Look:
     background: Backdrop = ORIGINAL
     people: Mapping[int, Treatment] = field(default_factory=dict)
     marks: bool = False  # tint everyone in a colour of their own and write their number
+    linear: bool = False  # mix people with a new background in linear light, not as displayed
 
     @classmethod
     def of(cls, background: str = "original", people: Mapping[int, str] | None = None) -> Look:
@@ -153,9 +155,7 @@ class Composer:
     frame's own array where nothing changes; treat it as read-only.
     """
 
-    def __init__(
-        self, look: Look, size: tuple[int, int], before: Composer | None = None
-    ) -> None:
+    def __init__(self, look: Look, size: tuple[int, int], before: Composer | None = None) -> None:
         """`before` is the composer of the same video until now, where the look changes in
         mid-stream: clips go on where they are, and what was seen behind people is still known.
         It must not be used again; what this one does not need of it is closed by `close_unused`.
@@ -295,6 +295,7 @@ class _Scene:
             if treatment.person != "remove" or treatment.background:
                 self.behind.append(treatment.background or look.background)
                 self.boxes.append(person.box)
+        self._linear = look.linear
         self._freed: np.ndarray | None = None  # `_foreground`, once asked for
         self.steps = max(0, round(math.log2(self.size[0] / LOW_ROWS)))  # halvings to LOW_ROWS
 
@@ -331,7 +332,8 @@ class _Scene:
         out = base.copy()
         here = shared.within(part) if part else shared.slices
         freed = self._foreground(people)[shared.within(people)]
-        out[here] = _blended(base[here], freed, self.kept[shared.slices])
+        mix = _blended_light if self._linear else _blended
+        out[here] = mix(base[here], freed, self.kept[shared.slices])
         return out
 
     def _foreground(self, people: Region) -> np.ndarray:
@@ -698,6 +700,15 @@ def _blended(base: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray
     upper = cv2.multiply(top, share, scale=1 / 255)
     lower = cv2.multiply(base, cv2.bitwise_not(share, dst=share), scale=1 / 255)
     return cv2.add(upper, lower, dst=upper)
+
+
+def _blended_light(base: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """`_blended`, as light adds up; exact at 0 and 255."""
+    share = alpha.astype(np.float32)[:, :, None] * np.float32(1 / 255)
+    light = to_linear(base, BT709)
+    light += share * (to_linear(top, BT709) - light)
+    mixed = np.rint(from_linear(light, BT709) * 255).astype(np.uint8)
+    return np.where(share == 0, base, np.where(share == 1, top, mixed))
 
 
 def _spread(colours: np.ndarray, known: np.ndarray) -> np.ndarray:

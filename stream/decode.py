@@ -19,7 +19,6 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +29,27 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from matting.frames import Frame
+from stream.colour import (
+    BT601,
+    BT601_PAL,
+    BT709,
+    BT2020,
+    FULL,
+    HDR_TRANSFERS,
+    LIMITED,
+    LUMA,
+    SDR,
+    UNSPECIFIED,
+    Colour,
+    deep_rgb,
+    is_full,
+    rgb_matrix,
+    tone_mapped,
+)
+
+__all__ = ["BT601", "BT601_PAL", "BT709", "BT2020", "FULL", "LIMITED", "LUMA", "UNSPECIFIED",
+           "Colour", "InputError", "Source", "open_container", "open_source",
+           "read_picture"]  # fmt: skip
 
 # Containers that hold pictures themselves.  Playlists (hls, concat, dash, sdp ...) are left out on
 # purpose: they name other files and addresses, and a clip from a stranger must not choose those.
@@ -44,33 +64,11 @@ MAX_STREAMS = 64  # of a file: each costs memory before anything is decoded
 
 HD_ROWS, HD_COLUMNS = 576, 1280  # above either, untagged video is BT.709 by convention, else BT.601
 
-# Codes of ITU-T H.273, as containers and codecs carry them.
-UNSPECIFIED = 2
-BT709, BT601_PAL, BT601, BT2020 = 1, 5, 6, 9
-LIMITED, FULL = 1, 2  # FFmpeg's own codes for the range
-HDR_TRANSFERS = {16: "PQ (HDR10)", 18: "HLG"}
-
-# The share of red and of blue in luma, per matrix (H.273, table 4).
-LUMA = {
-    BT709: (0.2126, 0.0722), 4: (0.30, 0.11), BT601_PAL: (0.299, 0.114), BT601: (0.299, 0.114),
-    7: (0.212, 0.087), BT2020: (0.2627, 0.0593), 10: (0.2627, 0.0593),
-}  # fmt: skip
-
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class InputError(ValueError):
     """The source cannot be read; the message says what was found and what would work."""
-
-
-@dataclass(frozen=True)
-class Colour:
-    """How the input's numbers mean colours, in H.273 codes, to be carried to the output."""
-
-    matrix: int = UNSPECIFIED
-    primaries: int = UNSPECIFIED
-    transfer: int = UNSPECIFIED
-    range: int = LIMITED
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,11 @@ class Source(ABC):
     time_base: Fraction  # seconds per tick of every frame's pts
     frames_estimate: int | None
     duration_seconds: float | None
-    colour: Colour
+    colour: Colour  # of the frames' 8-bit rgb
+    deep_colour: Colour  # of the file's own numbers, and of the frames' `deep`
+    bits: int  # of a component in the file
+    trimmed: bool  # only the part between a start and an end
+    timecode: str | None  # of the file's first frame, such as 01:02:03;04
     pixel_aspect: Fraction  # width of one pixel over its height
     has_audio: bool
     names: list[str]  # images only: the output name of the picture whose pts is the index
@@ -105,7 +107,10 @@ class Source(ABC):
         self.rate = None
         self.frames_estimate = None
         self.duration_seconds = None
-        self.colour = Colour()
+        self.colour = self.deep_colour = Colour()
+        self.bits = 8
+        self.timecode = None
+        self.trimmed = False
         self.pixel_aspect = Fraction(1)
         self.has_audio = False
         self.names = []
@@ -138,12 +143,20 @@ class Source(ABC):
 
 
 def open_source(
-    uri: str | os.PathLike[str], *, threads: int = 2, limits: Limits | None = None
+    uri: str | os.PathLike[str],
+    *,
+    threads: int = 2,
+    start: str | None = None,
+    end: str | None = None,
+    deep: bool = False,
+    limits: Limits | None = None,
 ) -> Source:
     """Open a video file, a picture, or a folder of pictures, and decode its first frame.
 
-    `threads` bounds the decoder.  Raises InputError where not one frame can be had, or where the
-    file is beyond the `limits`.
+    `threads` bounds the decoder.  `start` and `end` keep the frames between, both included: moments
+    of the file's own clock (`12.5`, `1:02:03.5`) or numbers of frames counted from 0 (`300f`).
+    `deep` fills `Frame.deep` where the file has more than 8 bits.  Raises InputError where not one
+    frame can be had, or where the file is beyond the `limits`.
     """
     limits = limits or Limits()
     uri = os.fspath(uri)
@@ -171,7 +184,54 @@ def open_source(
         raise InputError(f"{uri} is empty (0 bytes); a video or a picture is expected")
     if _is_picture(head):
         return _Pictures(uri, [path], limits)
-    return _Video(uri, head, threads, limits)
+    return _Video(uri, head, threads, limits, Span.of(start, end), deep)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The part of a video that is wanted; ends are included."""
+
+    first_seconds: Fraction | None = None
+    last_seconds: Fraction | None = None
+    first_frame: int | None = None
+    last_frame: int | None = None
+
+    @classmethod
+    def of(cls, start: str | None, end: str | None) -> Span:
+        """Read moments and numbers of frames.  Raises InputError where they make no sense."""
+        (first, first_frame), (last, last_frame) = (_moment(text) for text in (start, end))
+        for low, high in ((first, last), (first_frame, last_frame)):
+            if low is not None and high is not None and low > high:
+                raise InputError(f"the start {start} lies behind the end {end}")
+        return cls(first, last, first_frame, last_frame)
+
+    def over(self, index: int, seconds: Fraction) -> bool:
+        """Whether this frame, and with it all later ones, lies behind the end."""
+        if self.last_frame is not None and index > self.last_frame:
+            return True
+        return self.last_seconds is not None and seconds > self.last_seconds
+
+    def begun(self, index: int, seconds: Fraction) -> bool:
+        if self.first_frame is not None and index < self.first_frame:
+            return False
+        return self.first_seconds is None or seconds >= self.first_seconds
+
+
+def _moment(text: str | None) -> tuple[Fraction | None, int | None]:
+    """Seconds, or the number of a frame."""
+    if text is None:
+        return None, None
+    if re.fullmatch(r"\d+f", text.strip()):
+        return None, int(text.strip()[:-1])
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text.strip()):
+        raise InputError(
+            f"{text!r} is no moment of a video; write seconds (12.5), a time (1:02:03.5) or the "
+            "number of a frame (300f)"
+        )
+    seconds = Fraction(0)
+    for part in text.strip().split(":"):
+        seconds = seconds * 60 + Fraction(part)
+    return seconds, None
 
 
 def open_container(path: str, **options: str) -> av.container.InputContainer:
@@ -193,10 +253,15 @@ class _DamagedPacket(Exception):
 class _Video(Source):
     kind = "video"
 
-    def __init__(self, uri: str, head: bytes, threads: int, limits: Limits) -> None:
+    def __init__(
+        self, uri: str, head: bytes, threads: int, limits: Limits, span: Span, deep: bool
+    ) -> None:
         super().__init__(uri)
         self._threads = threads
         self._limits = limits
+        self._span = span
+        self.trimmed = span != Span()
+        self._deep = deep
         self._head = head
         self._upright = "same"
         self.size = (0, 0)
@@ -205,6 +270,8 @@ class _Video(Source):
             first = next(frames, None)
         if first is None:
             why = f" ({self.damage[0]})" if self.damage else ""
+            if span != Span():
+                raise InputError(f"{uri} has no frame between the given start and end{why}")
             raise InputError(f"{uri} has a video stream, but no frame of it can be decoded{why}")
         self.damage.clear()
 
@@ -214,7 +281,8 @@ class _Video(Source):
         container, stream = self._open()
         try:
             self._describe(container, stream)
-            yield from self._converted(self._timed(self._decoded(container, stream), stream))
+            pictures = self._timed(self._decoded(container, stream), stream)
+            yield from self._converted(self._wanted(pictures))
         finally:
             container.close()
 
@@ -291,6 +359,7 @@ class _Video(Source):
         self.has_audio = bool(container.streams.audio)
         self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
         self._promised_seconds = _promised_seconds(container, stream)
+        self.timecode = _timecode(container)
         self._refuse_beyond(self.duration_seconds or 0.0)
 
     def _refuse_beyond(self, seconds: float) -> None:
@@ -394,6 +463,18 @@ class _Video(Source):
                 f"theirs were counted on at {float(self.rate or 25):g} frames per second"
             )
 
+    def _wanted(
+        self, pictures: Iterator[tuple[int, av.VideoFrame]]
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The pictures within the span.  Those before it are decoded and thrown away: exact in
+        every file, at a fraction of what matting a frame costs."""
+        for index, (pts, picture) in enumerate(pictures):
+            seconds = pts * self.time_base
+            if self._span.over(index, seconds):
+                return
+            if self._span.begun(index, seconds):
+                yield pts, picture
+
     def _converted(self, pictures: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[Frame]:
         """Upright full-range RGB, all of the first picture's size."""
         to_rgb = _ToRgb()
@@ -406,8 +487,17 @@ class _Video(Source):
             if coded_size is None:
                 coded_size = picture.height, picture.width
                 self._look_at(picture)
+                hdr = self.deep_colour.transfer in HDR_TRANSFERS
             resized += coded_size != (picture.height, picture.width)
-            yield Frame(turned(to_rgb(picture, coded_size), self._upright), pts, self.time_base)
+            deep = None
+            if hdr or (self._deep and self.bits > 8):
+                deep = deep_rgb(picture, coded_size, matrix_of(picture))
+            if hdr and deep is not None:
+                rgb = tone_mapped(deep, self.deep_colour)
+            else:
+                rgb = to_rgb(picture, coded_size)
+            upright = turned(deep, self._upright) if deep is not None and self._deep else None
+            yield Frame(turned(rgb, self._upright), pts, self.time_base, upright)
         if resized:
             self.notes.append(
                 f"{resized} frames were of another size and were rescaled to the first frame's"
@@ -421,18 +511,20 @@ class _Video(Source):
         self.size = (width, height) if turned_over else (height, width)
         if turned_over:
             self.pixel_aspect = 1 / self.pixel_aspect
-        self.colour = Colour(
+        self.colour = self.deep_colour = Colour(
             matrix=matrix_of(picture),
             primaries=int(picture.color_primaries or UNSPECIFIED),
             transfer=int(picture.color_trc or UNSPECIFIED),
             range=int(picture.color_range) or LIMITED,
         )
+        self.bits = max(component.bits for component in picture.format.components)
         if odd_angle:
             self.notes.append("the file asks for a rotation that is no multiple of 90; not applied")
-        if self.colour.transfer in HDR_TRANSFERS:
+        if self.deep_colour.transfer in HDR_TRANSFERS:
+            self.colour = SDR
             self.notes.append(
-                f"the video is {HDR_TRANSFERS[self.colour.transfer]}; it is processed in 8 bits "
-                "without tone mapping"
+                f"the video is {HDR_TRANSFERS[self.deep_colour.transfer]}; the network and 8-bit "
+                "results see it tone-mapped to BT.709, deep deliverables keep it as it is"
             )
         if picture.interlaced_frame:
             self.notes.append("the video is interlaced; fields are not separated")
@@ -461,6 +553,18 @@ def _undecodable(path: Path) -> str:
     named = re.search(rb"V_[A-Z0-9_/]{2,30}", head)
     codec = f", {named[0].decode('ascii')!r}," if named else ""
     return f"its video codec{codec} is unknown here; convert it to H.264"
+
+
+def _timecode(container: av.container.InputContainer) -> str | None:
+    """The timecode of the first frame: a `tmcd` track in MOV and MP4, a tag elsewhere."""
+    tags = [stream.metadata for stream in container.streams] + [container.metadata]
+    for found in tags:
+        for key, value in found.items():
+            if key.lower() == "timecode" and re.fullmatch(
+                r"\d{2}[:;.]?(\d{2}[:;.]){2}\d{2}", value
+            ):
+                return value
+    return None
 
 
 def _promised_seconds(
@@ -502,7 +606,7 @@ class _ToRgb:
     def __call__(self, picture: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
         """(H, W, 3) uint8 of `size`."""
         height, width = size
-        full = picture.color_range == FULL or picture.format.name.startswith("yuvj")
+        full = is_full(picture)
         if picture.format.is_rgb or picture.format.name.startswith("pal"):
             same = self._reformat(picture, width, height, "rgb24", threads=1)
             return same.to_ndarray()
@@ -524,7 +628,7 @@ class _ToRgb:
             for plane in planes[1:]
         ]  # fmt: skip
         cv2.merge([planes[0], *chroma], dst=self._yuv)
-        return cv2.transform(self._yuv, _rgb_matrix(matrix_of(picture), full))
+        return cv2.transform(self._yuv, rgb_matrix(matrix_of(picture), full))
 
 
 _PLAIN = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
@@ -534,23 +638,6 @@ def _plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
     """(h, w) uint8 over the decoder's own memory: valid as long as the picture is."""
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width]
-
-
-@cache
-def _rgb_matrix(matrix: int, full: bool) -> np.ndarray:
-    """(3, 4) from Y, Cb, Cr codes to full-range RGB codes (ITU-T H.273, 8.3)."""
-    red, blue = LUMA[matrix]
-    green = 1 - red - blue
-    to_rgb = np.array(
-        [
-            [1, 0, 2 * (1 - red)],
-            [1, -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
-            [1, 2 * (1 - blue), 0],
-        ]
-    )
-    zero = np.array([0, 128, 128] if full else [16, 128, 128])
-    to_rgb *= np.array([1, 1, 1] if full else [255 / 219, 255 / 224, 255 / 224])
-    return np.column_stack([to_rgb, -to_rgb @ zero]).astype(np.float32)
 
 
 def _orientation(picture: av.VideoFrame) -> tuple[str, bool]:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,16 +28,8 @@ import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes
-from stream.decode import (
-    BT601_PAL,
-    BT709,
-    BT2020,
-    LIMITED,
-    LUMA,
-    UNSPECIFIED,
-    Source,
-    open_container,
-)
+from stream.colour import yuv_matrix
+from stream.decode import Source, open_container
 from stream.store import (
     STORE,
     AlphaCoder,
@@ -293,12 +284,13 @@ class _Clock:
     size: tuple[int, int]
     time_base: Fraction
     rate: Fraction | None
+    trimmed: bool = False  # a part of the source: it starts at zero
 
     @classmethod
     def of(cls, head: Mapping[str, Any]) -> _Clock:
         rate = Fraction(head["rate"]) if head["rate"] else None
         height, width = head["size"]
-        return cls((height, width), Fraction(head["time_base"]), rate)
+        return cls((height, width), Fraction(head["time_base"]), rate, head.get("trimmed", False))
 
     @property
     def step(self) -> int:
@@ -343,16 +335,9 @@ class _Composite:
         self._path, self._source = path, source
         self._padded = padded(source.size)
         matrix = source.colour.matrix
+        self._tags = source.colour.tags
         self._planes = np.empty((self._padded[0] * 3 // 2, self._padded[1]), np.uint8)
-        self._to_yuv = _yuv_matrix(*LUMA[matrix])
-        usual = {BT709: (1, 1), BT601_PAL: (5, 6), BT2020: (9, 14)}.get(matrix, (6, 6))
-        primaries, transfer = source.colour.primaries, source.colour.transfer
-        self._tags = {
-            "colorspace": matrix,
-            "color_range": LIMITED,
-            "color_primaries": primaries if primaries != UNSPECIFIED else usual[0],
-            "color_trc": transfer if transfer != UNSPECIFIED else usual[1],
-        }
+        self._to_yuv = yuv_matrix(matrix)
         self._container = _crash_safe(path)
         self._stream = self._container.add_stream("libx264", rate=source.rate or 25)
         codec = self._stream.codec_context
@@ -406,15 +391,17 @@ class _Composite:
 
 
 def _remux_composite(
-    silent: Path, path: Path, clock: _Clock, pts: array, sound: str | None, complete: bool,
+    silent: Path, path: Path, clock: _Clock, pts: Sequence[int], sound: str | None, complete: bool,
     notes: list[str],
 ) -> None:  # fmt: skip
     """An MP4 with the exact times and the source's sound, its packets untouched if MP4 may.
 
-    The sound of a run that ended early ends with its picture.
+    The sound of a run that ended early ends with its picture; that of a part of the source also
+    begins with it, at zero.
     """
     time_base = clock.time_base
-    shift = min(0, pts[0])  # an MP4 cannot start before zero: sound and picture move together
+    # An MP4 cannot start before zero: sound and picture move together.
+    shift = pts[0] if clock.trimmed else min(0, pts[0])
     options = {"movflags": "faststart", "movie_timescale": str(_timescale(time_base))}
     with (
         open_container(str(silent)) as given,
@@ -433,8 +420,17 @@ def _remux_composite(
             heard.until(float((when - shift) * time_base))
             out.mux(packet)
         heard.until(float((pts[-1] + clock.step - shift) * time_base))
-        if complete:
+        if complete and not clock.trimmed:
             heard.rest()
+
+
+def add_sound(
+    silent: Path, path: Path, film: Any, pts: Sequence[int], sound: str | None, notes: list[str]
+) -> None:
+    """An MP4 of a coded video and the sound of the file `sound`; `film` is a `writers.Film`."""
+    clock = _Clock(film.size, film.time_base, film.rate, film.trimmed)
+    with _said(f"{path}: cannot be finished"):
+        _remux_composite(silent, path, clock, pts, sound, True, notes)
 
 
 def padded(size: Sequence[int]) -> tuple[int, int]:
@@ -448,15 +444,6 @@ def _timescale(time_base: Fraction) -> int:
     while scale < 10000:
         scale *= 2
     return min(scale, 2**31 - 1)
-
-
-def _yuv_matrix(red: float, blue: float) -> np.ndarray:
-    """(3, 4) from full-range RGB codes to limited-range Y, Cb, Cr codes (ITU-T H.273, 8.3)."""
-    luma = np.array([red, 1 - red - blue, blue])
-    cb = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
-    cr = (np.array([1, 0, 0]) - luma) / (2 * (1 - red))
-    rows = [np.append(luma * 219 / 255, 16), np.append(cb * 224 / 255, 128)]
-    return np.array([*rows, np.append(cr * 224 / 255, 128)], np.float32)
 
 
 class _Sound:
@@ -509,6 +496,8 @@ class _Sound:
                     elif packet.size and packet.dts is not None:
                         shift = round(self._shift / packet.time_base)
                         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        if self._shift < 0 and packet.pts < 0:
+                            continue  # before the part that is wanted
                         packet.stream = self._targets[index]
                         yield packet
             except (av.error.FFmpegError, ValueError) as error:
@@ -527,6 +516,8 @@ class _Sound:
         for piece in pieces:
             if piece.pts is not None:
                 piece.pts += round(self._shift / piece.time_base)
+                if self._shift < 0 and piece.pts < 0:
+                    continue
             for chunk in self._resamplers[index].resample(piece):
                 yield from self._targets[index].encode(chunk)
 
@@ -688,6 +679,7 @@ def _head(
     if source.kind == "video":
         head["pixel_aspect"] = str(source.pixel_aspect)  # width of a pixel over its height
         head["time_base"] = str(source.time_base)
+        head["trimmed"] = source.trimmed
         head["rate"] = str(source.rate) if source.rate else None
     return head
 
