@@ -1,0 +1,103 @@
+"""Troupe in Python: the eight lines of the README, and what they promise."""
+
+import sys
+import types
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from configs.schema import ConfigError
+from stream.decode import InputError
+from tests.fakes import COLOURS, TWO, WALL, Square, SquaresEngine, picture, write_clip
+from troupe import Troupe
+
+
+def troupe(**about):
+    made = Troupe(load_engine=lambda *names, **settings: SquaresEngine(), **about)
+    assert made.engine == "squares"
+    return made
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "clip.mp4", frames=12, rate=Fraction(30000, 1001))
+
+
+def test_every_frame_of_a_file_comes_with_its_people_and_its_own_time(clip):
+    with troupe() as made:
+        frames = list(made.stream(clip))
+
+    assert len(frames) == 12
+    assert all([person.id for person in frame.people] == [1, 2] for frame in frames)
+    assert frames[3].seconds == pytest.approx(3 * 1001 / 30000, abs=1e-3)
+    person = frames[0].people[0]
+    assert person.alpha.shape == frames[0].rgb.shape[:2] == (96, 160)
+    assert person.alpha.dtype == np.float32 and person.alpha[28, 20] == 1 and person.alpha[0, 0] == 0
+
+
+def test_arrays_are_a_source_too(clip):
+    with troupe(background="#0000ff", people={1: "remove"}) as made:
+        frames = list(made.stream((picture(i) for i in range(6)), rate=10))
+
+    assert [frame.seconds for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    out = frames[-1].composite
+    assert tuple(out[4, 80]) == (0, 0, 255)
+    y, x = round(TWO[0].at[0]) + 12, round(TWO[0].at[1]) + 5 * 2 + 12
+    assert tuple(out[y, x]) == (0, 0, 255)  # the first one is gone
+    y, x = round(TWO[1].at[0]) + 12, round(TWO[1].at[1]) - 5 * 2 + 12
+    assert np.abs(out[y, x].astype(int) - COLOURS["green"]).max() <= 2
+
+
+def test_leaving_the_loop_early_closes_the_source(clip):
+    with troupe() as made:
+        stream = made.stream(clip)
+        next(stream)
+        stream.close()
+
+        assert len(list(made.stream(clip))) == 12  # and the network is good for another
+
+
+def test_a_live_source_gives_the_newest(tmp_path):
+    still = (Square("red", step=(0, 0)),)
+    clip = write_clip(tmp_path / "long.mp4", frames=45, rate=30, squares=still)
+
+    with troupe() as made:
+        frames = list(made.stream(clip, live=True))
+
+    assert 3 < len(frames) <= 45
+    assert [frame.seconds for frame in frames] == sorted({frame.seconds for frame in frames})
+    assert frames[-1].people[0].id == 1
+
+
+def test_a_photograph_has_people_from_left_to_right():
+    with troupe() as made:
+        frame = made.matte(picture(0))
+
+    assert [person.id for person in frame.people] == [1, 2]
+    assert frame.people[0].box[0] < frame.people[1].box[0]
+    assert np.array_equal(frame.composite[0, 0], WALL)
+
+
+def test_mistakes_are_told_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean engine.threads"):
+        troupe(overrides=["engine.thread=2"])
+    with pytest.raises(InputError, match="neither a file nor a colour"):
+        troupe(background="blurr")
+    with troupe() as made, pytest.raises(InputError, match="no such file"):
+        list(made.stream(tmp_path / "nothing.mp4"))
+
+
+def test_supervision_is_imported_only_when_asked_for(clip, monkeypatch):
+    with troupe() as made:
+        frame = next(made.stream(clip))
+        monkeypatch.setitem(sys.modules, "supervision", None)
+        with pytest.raises(ImportError, match="pip install supervision"):
+            frame.to_supervision()
+        fake = types.SimpleNamespace(Detections=lambda **fields: fields)
+        monkeypatch.setitem(sys.modules, "supervision", fake)
+        found = frame.to_supervision()
+
+    assert found["tracker_id"].tolist() == [1, 2]
+    assert found["mask"].dtype == bool and found["mask"][0, 28, 20]
+    assert found["xyxy"].shape == (2, 4)
