@@ -9,6 +9,11 @@ in order, up to `BACKLOG` of them in memory; what does not fit is counted as dro
 
 from __future__ import annotations
 
+import os
+import select
+import struct
+import subprocess
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -20,18 +25,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from matting.frames import Frame, Mattes
 from stream.camera import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, LiveSource, redacted, secrets_of
-from stream.decode import BT709, LIMITED, Colour, InputError
+from stream.decode import BT709, Colour, InputError
 from stream.encode import Deliverables, OutputError
 from stream.newest import Newest
+from stream.send import NOMINAL_RATE, Encoder, Order
 
 BACKLOG = 60  # pictures of a recording that may wait for the disk: two seconds
 KEEP_FEEDING_SECONDS = 0.2  # a virtual camera gets the last picture again after this
-NOMINAL_RATE = 30  # pictures per second that encoders are told; the times are the real ones
+STALLED_SECONDS = 8.0  # a server that takes no picture for so long is given up
+PIPED_BYTES = 1 << 18
+ROOT = Path(__file__).resolve().parent.parent
 FORMATS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "srt": "mpegts", "udp": "mpegts",
            "tcp": "mpegts", "http": "mpegts", "https": "mpegts"}  # fmt: skip
 
@@ -98,6 +105,10 @@ class Sink(ABC):
     @abstractmethod
     def _shut(self) -> None: ...
 
+    def _connected(self) -> bool:
+        """Whether what was written has arrived somewhere."""
+        return True
+
     def _idle(self, last: Shown) -> None:
         """Nothing new has come for a while."""
 
@@ -118,6 +129,8 @@ class Sink(ABC):
                 if shown is None:
                     if last is not None and size is not None:
                         self._idle(last)
+                        if self._connected():
+                            self.state, self.problem = "running", ""
                     continue
                 last = shown
                 if size != shown.frame.size:
@@ -126,10 +139,11 @@ class Sink(ABC):
                         size = None
                     self._open(shown.frame.size)
                     size = shown.frame.size
-                    self.state, self.problem = "running", ""
                 self._write(shown)
                 self.frames += 1
-                wait = FIRST_WAIT_SECONDS
+                if self._connected():
+                    self.state, self.problem = "running", ""
+                    wait = FIRST_WAIT_SECONDS
             except Exception as error:  # a sink that dies says so, and nobody else notices
                 self.problem = self._reason(error)
                 with suppress(Exception):
@@ -174,68 +188,92 @@ class StreamSink(Sink):
             self.retries = False
         self._uri, self._scheme = uri, scheme
         self._preset, self._kilobits = preset, kilobits
-        self._container: Any = None
-        self._stream: Any = None
-        self._origin = 0
+        self._encoder: Encoder | None = None  # of a file
+        self._child: subprocess.Popen[bytes] | None = None  # of an address
+        self._sent = False
         super().__init__(redacted(uri))
 
     def _open(self, size: tuple[int, int]) -> None:
         options: dict[str, str] = {}
-        target, form = self._uri, FORMATS.get(self._scheme)
         if not self._scheme:
-            target = f"file:{self._uri}"
             if self._uri.lower().endswith(".mkv"):
                 options = {"live": "1", "flush_packets": "1", "cluster_time_limit": "500"}
+        elif self._scheme == "rtsp":
+            options = {"rtsp_transport": "tcp"}
         else:
             options = {"rw_timeout": "5000000", "flush_packets": "1"}
-            if self._scheme == "rtsp":
-                options = {"rtsp_transport": "tcp"}
-        self._container = av.open(target, "w", format=form, options=options, timeout=(10.0, 5.0))
-        stream = self._container.add_stream("libx264", rate=NOMINAL_RATE)
-        codec = stream.codec_context
-        codec.height, codec.width = size[0] & ~1, size[1] & ~1
-        codec.pix_fmt = "yuv420p"
-        stream.time_base = codec.time_base = Fraction(1, 90_000)
-        codec.gop_size = 2 * NOMINAL_RATE
-        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-        codec.color_range = LIMITED
-        # No picture may wait in the encoder for the next one.
-        codec.options = {"preset": self._preset, "tune": "zerolatency", "bf": "0"}
-        if self._kilobits:
-            codec.bit_rate = self._kilobits * 1000
-        else:
-            codec.options = {**codec.options, "crf": "21"}
-        self._stream = stream
-        self._origin = -1
+        target = self._uri if self._scheme else f"file:{self._uri}"
+        order = Order(
+            target, FORMATS.get(self._scheme), *size, self._preset, self._kilobits, options
+        )
+        if not self._scheme:
+            self._encoder = Encoder(order)
+            return
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "stream.send"], cwd=ROOT, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+            start_new_session=True,  # Ctrl-C is for us: the stream is finished properly
+        )  # fmt: skip
+        if os.name == "posix":
+            os.set_blocking(self._child.stdin.fileno(), False)  # type: ignore[union-attr]
+        self._sent = False
+        self._pour(order.line())
+
+    def _connected(self) -> bool:
+        if self._child is not None and not self._sent and os.name == "posix":
+            self._sent = bool(select.select([self._child.stdout], [], [], 0)[0]) and (
+                self._child.poll() is None
+            )
+            return self._sent
+        return True
 
     def _write(self, shown: Shown) -> None:
-        height, width = shown.frame.size
-        rgb = np.ascontiguousarray(shown.composite[: height & ~1, : width & ~1])
-        picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED
-        )
-        if self._origin < 0:
-            self._origin = shown.frame.pts
-        picture.pts, picture.time_base = shown.frame.pts - self._origin, shown.frame.time_base
-        for packet in self._stream.encode(picture):
-            self._container.mux(packet)
+        if self._encoder is not None:
+            self._encoder.write(shown.composite, shown.frame.pts)
+            return
+        self._pour(struct.pack("<q", shown.frame.pts))
+        self._pour(np.ascontiguousarray(shown.composite).data.cast("B"))
+
+    def _pour(self, data: bytes | memoryview) -> None:
+        """To the other process; OSError with its reason when it ends or takes no more."""
+        assert self._child is not None and self._child.stdin is not None
+        left, pipe = memoryview(data), self._child.stdin.fileno()
+        end = time.monotonic() + STALLED_SECONDS
+        try:
+            while left:
+                if os.name != "posix" or select.select([], [pipe], [], 0.2)[1]:
+                    left = left[os.write(pipe, left[:PIPED_BYTES]) :]
+                elif self._child.poll() is not None:
+                    raise BrokenPipeError
+                elif time.monotonic() > end:
+                    raise TimeoutError("it takes no more pictures")
+        except BrokenPipeError:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(2)
+            said = self._child.stderr.read() if self._child.stderr else b""
+            lines = said.decode(errors="replace").strip().splitlines()
+            raise OSError(lines[-1] if lines else "the connection was lost") from None
 
     def _shut(self) -> None:
-        container, self._container = self._container, None
-        if container is None:
+        encoder, self._encoder = self._encoder, None
+        child, self._child = self._child, None
+        if encoder is not None:
+            encoder.close()
+        if child is None:
             return
+        with suppress(OSError):
+            child.stdin.close()  # type: ignore[union-attr]
         try:
-            for packet in self._stream.encode(None):
-                container.mux(packet)
-        finally:
-            container.close()
+            child.wait(3)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        for pipe in (child.stdout, child.stderr):
+            if pipe:
+                pipe.close()
 
     def _reason(self, error: Exception) -> str:
-        if isinstance(error, av.error.ProtocolNotFoundError):
-            return f"this build of FFmpeg cannot send to {self._scheme}://"
-        if isinstance(error, av.error.ExitError):
-            return "it does not answer"
-        text = getattr(error, "strerror", None) or super()._reason(error)
+        text = super()._reason(error)
         for secret in sorted(secrets_of(self._uri), key=len, reverse=True):
             text = text.replace(secret, "***")
         return redacted(text)
