@@ -13,6 +13,7 @@ frame; cameras and addresses give the newest one there is and drop what cannot b
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.schema import Settings, load
+from engines.guard import GuardedEngine
 from matting.frames import Frame, Instance, Mattes
 from run_stream import WEIGHTS, LoadEngine, matted, new_tracker
 from stream.camera import LiveSource, Wanted
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Person", "Troupe", "TroupeFrame"]
 
 Person = Instance  # alpha (H, W) float32, score, box (4,) x0 y0 x1 y1, id
+LOG = logging.getLogger("troupe")
 TICKS = 90_000  # of the times that arrays are given, per second
 
 
@@ -136,13 +139,14 @@ class Troupe:
 
             load_engine = engines.load_engine
         wanted = settings.engine
-        self._engine: Engine = load_engine(
+        loaded = load_engine(
             wanted.backends,
             Path(wanted.weights) if wanted.weights else WEIGHTS,
             threads=wanted.threads,
             score_threshold=wanted.score_threshold,
-            log=None,
+            log=LOG.info,
         )
+        self._engine: Engine = GuardedEngine(loaded, tell=LOG.warning, note=LOG.warning)
 
     @property
     def engine(self) -> str:

@@ -445,7 +445,7 @@ class Recording(Sink):
                 self._line.clear()
 
     def _open(self, size: tuple[int, int]) -> None:
-        self._video = LiveVideo(self._source.shown, size)
+        self._video = LiveVideo(f"live:{self._source.shown}", size)
         self._about["names"] = self.names  # the same mapping: filled when the recording ends
         self._files = Deliverables(self.folder, self._video, about=self._about)  # type: ignore[arg-type]
 

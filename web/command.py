@@ -40,6 +40,7 @@ def main(words: Sequence[str], console: Console, load_engine: LoadEngine | None 
 def run(
     request: LiveRequest, console: Console, stop: Stop, load_engine: LoadEngine | None = None
 ) -> int:
+    from engines.guard import GuardedEngine
     from stream.camera import LiveSource, Wanted
     from stream.edges import Edges
     from stream.live import Live, Wishes
@@ -51,8 +52,9 @@ def run(
     edges = Edges(settings.live.expand_pixels, settings.live.feather_pixels)
     _check_extras(request)
     with ExitStack() as held:
-        engine = ready_engine(settings, console, load_engine)
-        held.callback(engine.close)
+        loaded = ready_engine(settings, console, load_engine)
+        held.callback(loaded.close)
+        engine = GuardedEngine(loaded, tell=console.warning, note=console.note)
         sinks = _sinks(request)
         source = LiveSource(request.source, wanted)
         live = Live(

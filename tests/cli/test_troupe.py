@@ -33,7 +33,9 @@ def test_every_frame_of_a_file_comes_with_its_people_and_its_own_time(clip):
     assert frames[3].seconds == pytest.approx(3 * 1001 / 30000, abs=1e-3)
     person = frames[0].people[0]
     assert person.alpha.shape == frames[0].rgb.shape[:2] == (96, 160)
-    assert person.alpha.dtype == np.float32 and person.alpha[28, 20] == 1 and person.alpha[0, 0] == 0
+    assert (
+        person.alpha.dtype == np.float32 and person.alpha[28, 20] == 1 and person.alpha[0, 0] == 0
+    )
 
 
 def test_arrays_are_a_source_too(clip):

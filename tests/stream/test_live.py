@@ -3,9 +3,7 @@
 import socket
 import threading
 import time
-from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 
@@ -18,6 +16,7 @@ from stream.live import Live, Wishes
 from stream.newest import Newest
 from stream.sinks import Sink
 from tests.fakes import COLOURS, TWO, WALL, ColourTracker, SquaresEngine, picture, write_clip
+from tests.stream.servers import Camera, HttpCamera, RtspCamera
 
 
 class Watcher(Sink):
@@ -58,62 +57,6 @@ def taken(source, wanted, seconds=10.0):
         if shot is not None and wanted(shot):
             return shot
     raise AssertionError(f"nothing came; {source.state}: {source.problem}")
-
-
-class Camera(threading.Thread):
-    """The far side of a loopback: an MPEG-TS stream over TCP, for whoever connects."""
-
-    def __init__(self, size=(96, 160), port=0):
-        super().__init__(daemon=True)
-        self.server = socket.create_server(("127.0.0.1", port))
-        self.port = self.server.getsockname()[1]
-        self.size, self.stalled, self.over = size, threading.Event(), threading.Event()
-        self.connection = None
-        self.start()
-
-    @property
-    def uri(self):
-        return f"tcp://127.0.0.1:{self.port}"
-
-    def run(self):
-        while not self.over.is_set():
-            try:
-                self.connection, _ = self.server.accept()
-            except OSError:
-                return
-            try:
-                with self.connection.makefile("wb") as file:
-                    self.send(file)
-            except (OSError, ValueError):
-                pass
-
-    def send(self, file):
-        with av.open(file, "w", format="mpegts") as out:
-            stream = out.add_stream("mpeg2video", rate=25)
-            stream.height, stream.width = self.size
-            stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
-            stream.codec_context.gop_size = 5
-            index = 0
-            while not self.over.is_set():
-                if self.stalled.is_set():
-                    time.sleep(0.05)
-                    continue
-                frame = av.VideoFrame.from_ndarray(picture(0, TWO, self.size), format="rgb24")
-                frame.pts, frame.time_base = index, Fraction(1, 25)
-                for packet in stream.encode(frame):
-                    out.mux(packet)
-                file.flush()
-                index += 1
-                time.sleep(0.02)
-
-    def unplug(self):
-        if self.connection:
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.connection.close()
-
-    def close(self):
-        self.over.set()
-        self.server.close()
 
 
 def test_a_slow_taker_gets_the_newest_and_the_rest_is_counted():
@@ -207,6 +150,30 @@ def test_a_camera_that_is_unplugged_or_silent_shows_a_slate_and_comes_back(monke
     assert waited < 3 and stall_waited < 3  # 2 s promised, and what a busy machine adds
     assert first_slate.frame.size == (96, 160)
     assert source.reconnects >= 1
+
+
+@pytest.mark.parametrize("server", [HttpCamera, RtspCamera])
+def test_a_server_is_played_and_found_again_when_it_was_away(server):
+    far = server()
+    with LiveSource(far.uri, first_wait_seconds=0.2) as source:
+        shot = taken(source, lambda shot: not shot.slate, 20)
+        far.stalled.set()
+        far.unplug()
+        taken(source, lambda shot: shot.slate, 20)
+        far.stalled.clear()
+        taken(source, lambda shot: not shot.slate, 40)
+    far.close()
+
+    assert shot.frame.size == (96, 160)
+    assert np.abs(shot.frame.rgb[28, 20].astype(int) - COLOURS["red"]).max() < 60
+
+
+def test_an_address_that_this_ffmpeg_does_not_know_is_told_and_not_fatal():
+    with LiveSource("srt://127.0.0.1:9") as source:
+        assert until(lambda: source.problem)
+        taken(source, lambda shot: shot.slate)
+    known = ("this build of FFmpeg does not know such addresses", "connection refused")
+    assert source.problem in (*known, "it does not answer", "Input/output error")
 
 
 def test_a_refused_connection_is_tried_again_after_longer_and_longer_waits(monkeypatch):

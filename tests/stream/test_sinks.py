@@ -66,11 +66,15 @@ def port():
         return free.getsockname()[1]
 
 
-@pytest.mark.parametrize("kind", ["rtmp", "tcp", "udp"])
+@pytest.mark.parametrize("kind", ["rtmp", "rtsp", "tcp", "udp"])
 def test_a_stream_arrives_at_a_real_listener(kind):
     number = port()
     uris = {
         "rtmp": (f"rtmp://127.0.0.1:{number}/live/x", {"listen": "1", "probesize": "50000"}),
+        "rtsp": (
+            f"rtsp://127.0.0.1:{number}/live",
+            {"rtsp_flags": "listen", "listen_timeout": "20"},
+        ),
         "tcp": (f"tcp://127.0.0.1:{number}?listen=1", {"probesize": "50000"}),
         "udp": (f"udp://127.0.0.1:{number}?fifo_size=100000", {"probesize": "50000"}),
     }
