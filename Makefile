@@ -47,8 +47,12 @@ demo: $(VENV)/core.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
 
-test-gpu: $(VENV)/dev.stamp
-	REQUIRE_GPU=1 $(BIN)/python -m pytest
+# With PYTHON and BIN of an environment that has torch for CUDA: make test-gpu BIN=/path/to/bin
+test-gpu:
+	BIN=$(BIN) bench/gpu.sh test
+
+bench-gpu:
+	BIN=$(BIN) bench/gpu.sh bench
 
 test-faults: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/faults

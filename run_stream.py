@@ -214,6 +214,9 @@ def ready_engine(
         Path(wanted.weights) if wanted.weights else WEIGHTS,
         threads=wanted.threads,
         score_threshold=wanted.score_threshold,
+        precision=wanted.precision,
+        in_flight=wanted.in_flight,
+        plans=wanted.plans,
         log=console.note,
     )
 

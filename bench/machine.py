@@ -9,7 +9,10 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("openvino", "onnxruntime", "torch", "av", "opencv-python-headless", "numpy")
+PACKAGES = (
+    "openvino", "onnxruntime", "torch", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "av",
+    "opencv-python-headless", "numpy",
+)  # fmt: skip
 
 
 def described() -> dict[str, str | int]:

@@ -6,18 +6,19 @@ people.py turns what the network says into mattes and is common to all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from engines.base import Engine, EngineError
+from engines.probe import probe as _probe
 
 __all__ = ["BACKENDS", "Available", "Engine", "EngineError", "available", "load_engine"]
 
 Log = Callable[[str], None]
-BACKENDS = ("openvino", "onnxruntime", "torch", "torch-cuda")
-_EXTRA = {"openvino": "pip install openvino", "onnxruntime": "pip install '.[onnxruntime]'",
-          "torch": "pip install '.[torch]'", "torch-cuda": "pip install '.[torch]'"}  # fmt: skip
+BACKENDS = (
+    "openvino", "onnxruntime", "torch",
+    "tensorrt", "tensorrt-rtx", "torch-tensorrt", "torch-compile", "torch-cuda",
+)  # fmt: skip
 
 
 class Available(NamedTuple):
@@ -29,33 +30,22 @@ class Available(NamedTuple):
 
 
 def available() -> list[Available]:
-    """Every backend, in the order in which they are tried by default.  Loads no network."""
+    """Every backend, those of the CPU first.  Loads no network."""
     return [Available(name, *_probe(name)) for name in BACKENDS]
-
-
-def _probe(name: str) -> tuple[bool, str]:
-    package = name.removesuffix("-cuda")
-    if find_spec(package) is None:
-        return False, f"{package} is not installed: {_EXTRA[name]}"
-    if name == "torch-cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
-            return False, f"no CUDA device is visible to torch {torch.__version__}, {build}"
-        return True, torch.cuda.get_device_name()
-    return True, "CPU"
 
 
 def load_engine(
     names: Sequence[str], weights: Path | str, *, threads: int | None = None,
-    score_threshold: float = 0.3, log: Log | None = None,
+    score_threshold: float = 0.3, precision: str = "fp16", in_flight: int = 3,
+    plans: Path | str | None = None, log: Log | None = None,
 ) -> Engine:  # fmt: skip
     """The first backend of `names` that can run here, loaded and warm.
 
     The order is the only fallback: a backend that is not named is never used.  Why an earlier
     one could not be used is told through `log`, once.  `weights` is a folder with live.onnx and
-    live.safetensors, or one of such a pair.  Raises EngineError with every reason.
+    live.safetensors, or one of such a pair.  On a GPU, `precision` (fp16 or fp32) is what most
+    layers run in, `in_flight` how many pictures are under way at once, and `plans` the folder of
+    compiled networks.  Raises EngineError with every reason.
     """
     reasons: list[str] = []
     for name in names:
@@ -64,7 +54,13 @@ def load_engine(
         ok, reason = _probe(name)
         if ok:
             try:
-                engine = _load(name, Path(weights), threads, score_threshold)
+                if name in ("openvino", "onnxruntime", "torch"):
+                    engine = _load_cpu(name, Path(weights), threads, score_threshold)
+                else:
+                    folder = Path(plans) if plans else None
+                    engine = _load_gpu(
+                        name, Path(weights), score_threshold, precision, in_flight, folder
+                    )
             except (EngineError, ImportError) as error:
                 reason = str(error)
             else:
@@ -75,7 +71,7 @@ def load_engine(
     raise EngineError(f"no engine can run here: {'; '.join(reasons) or 'none was named'}")
 
 
-def _load(name: str, weights: Path, threads: int | None, score_threshold: float) -> Engine:
+def _load_cpu(name: str, weights: Path, threads: int | None, score_threshold: float) -> Engine:
     if name == "openvino":
         from engines.openvino_engine import OpenVinoEngine
 
@@ -86,6 +82,34 @@ def _load(name: str, weights: Path, threads: int | None, score_threshold: float)
         return OnnxRuntimeEngine(weights, threads, score_threshold)
     from engines.torch_engine import TorchEngine
 
-    return TorchEngine(
-        weights, threads, score_threshold, "cuda" if name == "torch-cuda" else "cpu"
-    )
+    return TorchEngine(weights, threads, score_threshold)
+
+
+def _load_gpu(
+    name: str, weights: Path, score_threshold: float, precision: str, in_flight: int,
+    plans: Path | None,
+) -> Engine:  # fmt: skip
+    import torch
+
+    from engines.gpu import DeviceNetwork, GpuEngine
+    from engines.lanes import CudaLanes
+    from engines.precision import checked
+
+    checked(precision)
+    device = torch.device("cuda", torch.cuda.current_device())
+    network: DeviceNetwork
+    if name.startswith("tensorrt"):
+        from engines.tensorrt_engine import open_plan
+
+        network = open_plan(name, weights, precision, plans, device)
+    else:
+        from engines import torch_engine
+
+        torch.backends.cudnn.benchmark = True  # sizes are few and stay
+        kind = {
+            "torch-cuda": torch_engine.TorchNetwork,
+            "torch-compile": torch_engine.CompiledNetwork,
+            "torch-tensorrt": torch_engine.TorchTensorRtNetwork,
+        }[name]
+        network = kind(name, torch_engine.read_network(weights), device, precision)
+    return GpuEngine(network, CudaLanes(device), score_threshold, in_flight)

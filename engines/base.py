@@ -48,3 +48,28 @@ class Engine(Protocol):
     def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]: ...
 
     def close(self) -> None: ...
+
+
+class Pending(Protocol):
+    """The mattes of a picture that is under way."""
+
+    def result(self) -> Mattes:
+        """The mattes, waiting for them; the caller's, as those of `step`.  Raises what went wrong
+        with this picture, here and not where it was submitted."""
+
+
+class Overlapping(Engine, Protocol):
+    """An engine that works on several pictures at once.
+
+    * `submit` puts a picture under way and returns without waiting for it.  It refuses what `step`
+      refuses, before anything is enqueued, and may be given the state it returned at once.
+    * `in_flight` pictures are under way at most: one more waits for the oldest, whose mattes are
+      kept for whoever holds its `Pending`.
+    * Results do not depend on how many pictures are under way, bit for bit.
+    * What is remembered stays finite: a picture that is answered with numbers that are not finite
+      leaves the memory as it was, because the next may be under way already.
+    """
+
+    in_flight: int
+
+    def submit(self, rgb: np.ndarray, state: State) -> tuple[Pending, State]: ...

@@ -21,13 +21,20 @@ MOST_IN_A_ROW = 25  # frames without an answer: a second of them is not a slip o
 
 
 @dataclass
+class _Video:
+    """What can stand in for a frame of one video."""
+
+    last: Mattes | None = None  # of the last good frame; None before there was one
+    failed_in_a_row: int = 0
+
+
+@dataclass(frozen=True)
 class _Guarded:
-    """The state of one video: the engine's own, and what can stand in for a frame."""
+    """The state of one video: the engine's own, and which frame comes next."""
 
     own: State
-    last: Mattes | None = None  # of the last good frame; None before there was one
-    frame: int = 0  # how many have been asked for
-    failed_in_a_row: int = 0
+    video: _Video
+    frame: int = 0
 
 
 class GuardedEngine:
@@ -39,32 +46,54 @@ class GuardedEngine:
     ) -> None:
         self._engine, self._tell, self._note = engine, tell, note
         self.name = engine.name
+        overlapping: Any = engine
+        if hasattr(overlapping, "submit"):  # an engine that overlaps stays one
+            self.submit, self.in_flight = self._submit, overlapping.in_flight
 
     def start(self) -> State:
-        return _Guarded(self._engine.start())
+        return _Guarded(self._engine.start(), _Video())
 
     def step(self, rgb: np.ndarray, state: Any) -> tuple[Mattes, State]:
-        frame, last = state.frame, state.last
+        video, size = state.video, rgb.shape[:2]
         try:
-            mattes, own = self._roomy(rgb, state.own)
-            if not finite(mattes):
-                raise NotFinite(f"{self.name}: mattes with numbers that are not finite")
+            mattes, own = self._roomy(lambda: self._engine.step(rgb, state.own), size)
+            video.last, video.failed_in_a_row = self._finite(mattes), 0
         except NotFinite as error:
-            if state.failed_in_a_row + 1 >= MOST_IN_A_ROW:
-                raise EngineError(
-                    f"{error}, {MOST_IN_A_ROW} frames in a row: try another engine with --engine"
-                ) from None
-            self._tell(f"frame {frame}: {error}; the mattes of the frame before stand in")
-            if last is None or last.size != rgb.shape[:2]:
-                last = no_one(rgb.shape[:2])
-            # `own` as it was: what such a step leaves in a network's memory is not finite either
-            return _copied(last), _Guarded(state.own, last, frame + 1, state.failed_in_a_row + 1)
-        return mattes, _Guarded(own, mattes, frame + 1)
+            # what such a step leaves in a network's memory is not finite either
+            mattes, own = self._stand_in(error, video, state.frame, size), state.own
+        return mattes, _Guarded(own, video, state.frame + 1)
 
-    def _roomy(self, rgb: np.ndarray, own: State) -> tuple[Mattes, State]:
-        """A step; once more after giving memory back, where there was not enough."""
+    def _submit(self, rgb: np.ndarray, state: Any) -> tuple[_GuardedPending, State]:
+        """As `step`, for an engine that overlaps.  The next picture is under way before anyone can
+        look at this one, so such an engine keeps its memory finite itself (engines/base.py)."""
+        engine: Any = self._engine
+        pending, own = self._roomy(lambda: engine.submit(rgb, state.own), rgb.shape[:2])
+        guarded = _GuardedPending(self, pending, state, rgb.shape[:2])
+        return guarded, _Guarded(own, state.video, state.frame + 1)
+
+    def _finite(self, mattes: Mattes) -> Mattes:
+        if not finite(mattes):
+            raise NotFinite(f"{self.name}: mattes with numbers that are not finite")
+        return mattes
+
+    def _stand_in(
+        self, error: NotFinite, video: _Video, frame: int, size: tuple[int, int]
+    ) -> Mattes:
+        """The mattes of the frame before, in memory of their own."""
+        video.failed_in_a_row += 1
+        if video.failed_in_a_row >= MOST_IN_A_ROW:
+            raise EngineError(
+                f"{error}, {MOST_IN_A_ROW} frames in a row: try another engine with --engine"
+            ) from None
+        self._tell(f"frame {frame}: {error}; the mattes of the frame before stand in")
+        if video.last is None or video.last.size != size:
+            video.last = no_one(size)
+        return _copied(video.last)
+
+    def _roomy(self, work: Callable[[], Any], size: tuple[int, int]) -> Any:
+        """Do `work`; once more after giving memory back, where there was not enough."""
         try:
-            return self._engine.step(rgb, own)
+            return work()
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -75,11 +104,11 @@ class GuardedEngine:
             release()
         gc.collect()
         try:
-            return self._engine.step(rgb, own)
+            return work()
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            height, width = rgb.shape[:2]
+            height, width = size
             raise EngineError(
                 f"{self.name} is out of memory for a picture of {width} x {height}: close other "
                 "programs, scale the video down, or choose another engine with --engine"
@@ -87,6 +116,26 @@ class GuardedEngine:
 
     def close(self) -> None:
         self._engine.close()
+
+
+class _GuardedPending:
+    """The mattes of a picture that is under way; taken in the order of the video."""
+
+    def __init__(
+        self, guard: GuardedEngine, pending: Any, state: _Guarded, size: tuple[int, int]
+    ) -> None:
+        self._guard, self._pending, self._state, self._size = guard, pending, state, size
+        self._mattes: Mattes | None = None
+
+    def result(self) -> Mattes:
+        if self._mattes is None:
+            guard, video = self._guard, self._state.video
+            try:
+                self._mattes = guard._finite(self._pending.result())
+                video.last, video.failed_in_a_row = self._mattes, 0
+            except NotFinite as error:
+                self._mattes = guard._stand_in(error, video, self._state.frame, self._size)
+        return self._mattes
 
 
 def _copied(mattes: Mattes) -> Mattes:

@@ -25,6 +25,9 @@ class Engine(Protocol):
 
     def step(self, rgb: np.ndarray, state: Any) -> tuple[Mattes, Any]: ...
 
+    # Where there is also `submit`, as engines/base.py has it, up to `in_flight` pictures are put
+    # under way before the mattes of the first are taken.
+
 
 class Tracker(Protocol):
     """The part of a tracker that these stages use.
@@ -45,11 +48,27 @@ class Tracker(Protocol):
 
 
 def matte(frames: Iterable[Frame], engine: Engine) -> Iterator[Matted]:
-    """Matte each frame.  The network's memory lives here, one per video."""
+    """Matte each frame.  The network's memory lives here, one per video.
+
+    An engine that works on several pictures at once is kept busy: a frame's mattes are taken when
+    `engine.in_flight` frames are under way, or no more come.
+    """
     state = engine.start()
+    submit = getattr(engine, "submit", None)
+    if submit is None:
+        for frame in frames:
+            mattes, state = engine.step(frame.rgb, state)
+            yield frame, mattes
+        return
+    under_way: deque[tuple[Frame, Any]] = deque()
     for frame in frames:
-        mattes, state = engine.step(frame.rgb, state)
-        yield frame, mattes
+        pending, state = submit(frame.rgb, state)
+        under_way.append((frame, pending))
+        if len(under_way) >= engine.in_flight:  # type: ignore[attr-defined]
+            frame, pending = under_way.popleft()
+            yield frame, pending.result()
+    for frame, pending in under_way:
+        yield frame, pending.result()
 
 
 def matte_each(
