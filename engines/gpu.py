@@ -19,6 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -114,26 +115,30 @@ class Pending:
 
     def advance(self) -> None:
         """Enqueue the full-size mattes if the network's answer is here; never waits for it."""
-        if self._finish is None and self._mattes is None and self.told.reached():
+        begun = (self._finish, self._mattes, self._failure) != (None, None, None)
+        if begun or not self.told.reached():
+            return
+        try:
             self._finish = self._engine.draw(self)
+        except Exception as error:  # told by `result`, to whom this picture belongs
+            self._failure = error
 
     def result(self) -> Mattes:
         """The mattes, waiting for them.  They are the caller's.  A second call gives the same."""
-        if self._failure is not None:
-            raise self._failure
-        if self._mattes is None:
+        if self._mattes is None and self._failure is None:
             try:
                 self.told.wait()
                 self.advance()
-                assert self._finish is not None
-                self._mattes = self._finish()
-            except BaseException as error:
+                if self._finish is not None:
+                    self._mattes = self._finish()
+            except Exception as error:
                 self._failure = error
-                raise
-            finally:
-                self._finish = None
-                if self.slot.pending is self:
-                    self.slot.pending = None
+        if self.slot.pending is self:
+            self.slot.pending = None
+        self._finish = None
+        if self._failure is not None:
+            raise self._failure
+        assert self._mattes is not None
         return self._mattes
 
 
@@ -180,7 +185,8 @@ class GpuEngine:
         size = working_size(rgb.shape[:2])
         slot = self._slots[self._turn % len(self._slots)]
         if slot.pending is not None:
-            slot.pending.result()
+            with suppress(Exception):  # told to whoever holds it
+                slot.pending.result()
         bound, run = slot.binding(size)
         self._turn += 1
         state = self._carried(state, bound, size)
