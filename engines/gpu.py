@@ -142,6 +142,43 @@ class Pending:
         return self._mattes
 
 
+class _Downloaded:
+    """Mattes that the device has drawn; see matting.frames.Alphas.  Picking copies nothing yet."""
+
+    def __init__(
+        self, alpha: np.ndarray, codes: np.ndarray, rows: np.ndarray | None = None
+    ) -> None:
+        self._alpha, self._codes, self._rows = alpha, codes, rows
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        count = len(self._alpha) if self._rows is None else len(self._rows)
+        return count, *self._alpha.shape[1:]
+
+    def pick(self, rows: np.ndarray) -> _Downloaded:
+        return _Downloaded(
+            self._alpha, self._codes, rows if self._rows is None else self._rows[rows]
+        )
+
+    def alpha(self) -> np.ndarray:
+        """(n, H, W) float32, 0..1."""
+        self._settle()
+        return self._alpha
+
+    def codes(self) -> np.ndarray:
+        """(n, H, W) uint8, alpha times 255, rounded."""
+        self._settle()
+        return self._codes
+
+    def finite(self) -> bool:
+        return True  # looked at on the device, before this was made
+
+    def _settle(self) -> None:
+        if self._rows is not None:
+            self._alpha, self._codes = self._alpha[self._rows], self._codes[self._rows]
+            self._rows = None
+
+
 class GpuEngine:
     """An engine (engines/base.py) over a network on a device, `in_flight` pictures at a time."""
 
@@ -279,13 +316,17 @@ class GpuEngine:
         # of its own for every picture, because it is what the caller gets; pinned memory is
         # handed around by PyTorch's allocator, which knows what copies are still under way
         host = lanes.host_memory((len(rows), *size), torch.float32)
+        host_codes = lanes.host_memory((len(rows), *size), torch.uint8)
+        codes = slot.room("codes", (len(rows), *size), torch.uint8)
         told_facts = slot.room("pinned facts", (len(rows), 5), torch.float32, host=True)
         score = answer.score[rows]
 
         def detail() -> None:
             self._draw(pending, rows.tolist(), score, alpha, facts)
+            codes.copy_((alpha * 255).round_())
 
         def download() -> None:
+            host_codes.copy_(codes, non_blocking=True)
             host.copy_(alpha, non_blocking=True)
             told_facts.copy_(facts, non_blocking=True)
 
@@ -298,7 +339,8 @@ class GpuEngine:
 
         def finish() -> Mattes:
             landed.wait()
-            return self._assembled(answer, rows, host.numpy(), told_facts.numpy(), size)
+            drawn = _Downloaded(host.numpy(), host_codes.numpy())
+            return self._assembled(answer, rows, drawn, told_facts.numpy())
 
         return finish
 
@@ -321,20 +363,19 @@ class GpuEngine:
                 facts[i].copy_(device.extent(alpha[i]))
 
     def _assembled(
-        self, answer: Answer, rows: np.ndarray, alpha: np.ndarray, facts: np.ndarray,
-        size: tuple[int, int],
-    ) -> Mattes:  # fmt: skip
+        self, answer: Answer, rows: np.ndarray, drawn: _Downloaded, facts: np.ndarray
+    ) -> Mattes:
         """On the host: who is enough of a person, and everyone as the contract wants them."""
         if not np.isfinite(facts.sum()):  # facts are of every pixel
             raise NotFinite(f"{self.name}: mattes with numbers that are not finite")
         kept = np.flatnonzero((facts[:, 0] >= LEAST) & (facts[:, 3] > facts[:, 1]))
         if not len(kept):
-            return no_one(size, answer.location.shape[1:], answer.code.shape[1])
+            return no_one(drawn.shape[1:], answer.location.shape[1:], answer.code.shape[1])
         rows = rows[kept]
         coarse = answer.location[rows].copy()
         share_out(coarse, answer.score[rows], coarse.copy())
         return Mattes(
-            alpha=alpha if len(kept) == len(alpha) else alpha[kept], coarse=coarse,
+            alpha=drawn if len(kept) == len(facts) else drawn.pick(kept), coarse=coarse,
             score=answer.score[rows], box=facts[kept, 1:].copy(), code=answer.code[rows],
             ids=np.full(len(rows), UNTRACKED, np.int64),
         )  # fmt: skip
