@@ -18,9 +18,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ import numpy as np
 
 from matting.frames import Frame, Mattes
 from stream.camera import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, LiveSource, redacted, secrets_of
-from stream.decode import BT709, Colour, InputError
+from stream.decode import BT709, Colour, InputError, Source
 from stream.encode import Deliverables, OutputError
 from stream.newest import Newest
-from stream.send import NOMINAL_RATE, Encoder, Order
+from stream.send import NOMINAL_RATE, TIME_BASE, Encoder, Order
 
 BACKLOG = 60  # pictures of a recording that may wait for the disk: two seconds
 KEEP_FEEDING_SECONDS = 0.2  # a virtual camera gets the last picture again after this
@@ -353,23 +353,21 @@ class Window(Sink):
 # ------------------------------------------------------------------------------------ recording
 
 
-@dataclass
-class LiveVideo:
-    """What a recording says of its source: the part of `stream.decode.Source` that files need."""
+class LiveVideo(Source):
+    """What a recording says of its source, which cannot be read again."""
 
-    uri: str
-    size: tuple[int, int]
-    rate: Fraction | None = Fraction(NOMINAL_RATE)
-    time_base: Fraction = Fraction(1, 90_000)
-    kind: str = "video"
-    colour: Colour = field(default_factory=lambda: Colour(matrix=BT709))
-    pixel_aspect: Fraction = Fraction(1)
-    has_audio: bool = False
-    frames_estimate: int | None = None
-    duration_seconds: float | None = None
-    names: list[str] = field(default_factory=list)
-    damage: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    kind = "video"
+
+    def __init__(self, uri: str, size: tuple[int, int]) -> None:
+        super().__init__(uri)
+        self.size = size
+        self.rate = Fraction(NOMINAL_RATE)
+        self.time_base = TIME_BASE
+        self.colour = Colour(matrix=BT709)
+
+    def _read(self) -> Generator[Frame, None, None]:
+        raise InputError(f"{self.uri} was live, and cannot be read again")
+        yield
 
 
 class Recording(Sink):
@@ -447,7 +445,7 @@ class Recording(Sink):
     def _open(self, size: tuple[int, int]) -> None:
         self._video = LiveVideo(f"live:{self._source.shown}", size)
         self._about["names"] = self.names  # the same mapping: filled when the recording ends
-        self._files = Deliverables(self.folder, self._video, about=self._about)  # type: ignore[arg-type]
+        self._files = Deliverables(self.folder, self._video, about=self._about)
 
     def _write(self, shown: Shown) -> None:
         assert self._files
