@@ -226,7 +226,7 @@ class Troupe:
                     if shot is None or shot.slate:
                         continue
                     mattes, state = self._engine.step(shot.frame.rgb, state)
-                    mattes = named_now(mattes, tracker, shot.frame.seconds)
+                    mattes = named_now(mattes, tracker, shot.frame.seconds, shot.frame.rgb)
                     composer = composer or Composer(self._look, shot.frame.size)
                     yield self._framed(shot.frame, mattes, composer)
             finally:
