@@ -11,7 +11,7 @@ DATA   ?= ../shared/data
 COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-faults fuzz check bench eval train clean
+.PHONY: help demo setup test test-gpu test-faults test-published fuzz check bench eval train clean
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
@@ -19,6 +19,7 @@ help:
 	@echo "make test      all tests"
 	@echo "make test-gpu  all tests, and those that need a GPU must run"
 	@echo "make test-faults  damaged files, full disks, kills: docs/reliability.md"
+	@echo "make test-published  the published network learns four scenes by heart (minutes)"
 	@echo "make fuzz      COUNT=$(COUNT) mutated files through the decoder"
 	@echo "make check     style, types, arrows between rooms, licences"
 	@echo "make bench     speed of engines, of the pipeline beside the bare network, and memory"
@@ -56,6 +57,9 @@ bench-gpu:
 
 test-faults: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/faults
+
+test-published: $(VENV)/dev.stamp
+	SLOW=1 $(BIN)/python -m pytest tests/matting/test_published_training.py -k by_heart -s
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults.fuzz --count $(COUNT) --seed $$(date +%s)

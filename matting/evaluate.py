@@ -1,6 +1,6 @@
 """How well weights do on a public data set, in the tables the papers print:
 
-    python -m matting.evaluate HIM2K --data data/HIM2K --weights weights/published.safetensors
+    python -m matting.evaluate HIM2K --weights weights/published.safetensors
 
 Weights of either network are taken (the file says which it is); `--predictions DIR` scores mattes
 some other program wrote, as DIR/<picture>/NN.png (NN is who, for videos).  A run that was stopped
@@ -364,7 +364,7 @@ def arguments() -> argparse.ArgumentParser:
         prog="python -m matting.evaluate", description=__doc__.splitlines()[0]
     )
     parser.add_argument("dataset", help=", ".join(DATASETS))
-    parser.add_argument("--data", type=Path, required=True, help="where the set was unpacked")
+    parser.add_argument("--data", type=Path, help="where it was unpacked; default: data/DATASET")
     parser.add_argument("--split", help="default: the one papers report")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--weights", type=Path, help=".safetensors of either network")
@@ -381,7 +381,8 @@ def arguments() -> argparse.ArgumentParser:
 def main(words: list[str] | None = None) -> int:
     args = arguments().parse_args(words)
     try:
-        items = open_dataset(args.dataset, args.data, args.split)[: args.limit]
+        root = args.data or Path("data") / args.dataset
+        items = open_dataset(args.dataset, root, args.split)[: args.limit]
         known = DATASETS[args.dataset]
         split = args.split or known.splits[0]
         if args.side is not None and (args.side < 32 or args.side % 32):

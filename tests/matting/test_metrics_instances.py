@@ -14,6 +14,7 @@ from matting.metrics import (
     pair_error,
     quality_counts,
 )
+from matting.metrics.alpha import connectivity_error, gradient_error
 
 
 def mattes(*columns: slice, value: float = 1.0) -> np.ndarray:
@@ -77,6 +78,19 @@ def test_quality_by_gradient_and_connectivity():
     assert matting_quality([(loose, true)], error="conn").mq == pytest.approx(0, abs=1e-3)
     edge = mattes(LEFT)
     assert pair_error(edge[0], true[0], "grad") > 0.01
+
+
+def test_an_error_of_a_pair_is_that_of_the_whole_picture():
+    """Only the surroundings of the two are looked at; the figure is the same."""
+    rng = np.random.default_rng(2)
+    true, predicted = np.zeros((2, 80, 90))
+    true[30:60, 40:70] = rng.random((30, 30))
+    predicted[25:50, 45:75] = rng.random((25, 30))
+    union = (true > 0) | (predicted > 0)
+
+    for error, whole in (("grad", gradient_error), ("conn", connectivity_error)):
+        expected = whole(predicted, true)[union].mean()
+        assert pair_error(predicted, true, error) == pytest.approx(expected, rel=1e-12)
 
 
 def test_counts_of_pictures_add_up_to_those_of_the_set():
