@@ -14,6 +14,23 @@ from matting.frames import Mattes
 
 SIZES_KEPT = 6  # compiled networks held at once: a folder of photographs has many shapes
 OUTPUTS = Answer._fields  # the names matting/network/export.py gives them
+NEXT = "_next"  # an input but the picture comes out again under its name with this behind it
+REMEMBERED_AT = 16  # and is this much smaller than the picture
+
+# What a network keeps from one frame of a video to the next, by the name of the input.
+Kept = dict[str, np.ndarray]
+
+
+def filled(kept: Kept, channels: dict[str, int], size: tuple[int, int]) -> Kept:
+    """What the network is given beside a picture of (h, w) `size`: what it kept, or zeros where
+    there is nothing or it belongs to pictures of another size."""
+    given = {}
+    for name, width in channels.items():
+        shape = (1, width, size[0] // REMEMBERED_AT, size[1] // REMEMBERED_AT)
+        before = kept.get(name)
+        fits = before is not None and before.shape == shape
+        given[name] = before if before is not None and fits else np.zeros(shape, np.float32)
+    return given
 
 
 def exported_file(weights: Path) -> Path:
@@ -41,15 +58,16 @@ class ExportedEngine(ABC):
         """The network for pictures of (H, W) `size`, ready to run."""
 
     @abstractmethod
-    def _run(self, network: Any, image: np.ndarray) -> Answer:
-        """image (1, h, w, 3) uint8."""
+    def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
+        """image (1, h, w, 3) uint8; what the network keeps of a video, and keeps from now on.
+        Arrays that come out are nobody else's."""
 
     def warm_up(self) -> None:
         """Be ready for 16:9 before the first picture; a constructor ends with this."""
         self._ready[288, 512] = self._compile((288, 512))
 
     def start(self) -> State:
-        return None  # every picture stands alone
+        return None  # nothing has been seen yet
 
     def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
@@ -60,10 +78,10 @@ class ExportedEngine(ABC):
                 self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago
             self._ready[size] = self._compile(size)
         image = shrink(rgb, size)
-        answer = self._run(self._ready[size], image)
+        answer, kept = self._run(self._ready[size], image, state or {})
         if not all(np.isfinite(part.sum()) for part in answer):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")
-        return people(answer, rgb, self.score_threshold, image[0]), state
+        return people(answer, rgb, self.score_threshold, image[0]), kept
 
     def release(self) -> None:
         """Give back what can be made again, where memory is short."""

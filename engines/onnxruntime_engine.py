@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engines.base import EngineError
-from engines.exported import OUTPUTS, ExportedEngine, exported_file
+from engines.exported import NEXT, OUTPUTS, ExportedEngine, Kept, exported_file, filled
 from engines.people import Answer
 
 
@@ -31,11 +31,19 @@ class OnnxRuntimeEngine(ExportedEngine):
             )
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"onnxruntime cannot load {path}: {error}") from error
+        self._keeps = {
+            given.name: given.shape[1] for given in self._session.get_inputs()
+            if given.name != "image"
+        }  # fmt: skip
         self.warm_up()
 
     def _compile(self, size: tuple[int, int]) -> Any:
-        self._session.run(list(OUTPUTS), {"image": np.zeros((1, *size, 3), np.uint8)})
+        self._run(self._session, np.zeros((1, *size, 3), np.uint8), {})
         return self._session
 
-    def _run(self, network: Any, image: np.ndarray) -> Answer:
-        return Answer(*(made[0] for made in network.run(list(OUTPUTS), {"image": image})))
+    def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
+        given = filled(kept, self._keeps, image.shape[1:3])
+        wanted = [*OUTPUTS, *(name + NEXT for name in given)]
+        made = network.run(wanted, {"image": image, **given})
+        answer = Answer(*(part[0] for part in made[: len(OUTPUTS)]))
+        return answer, dict(zip(given, made[len(OUTPUTS) :], strict=True))

@@ -1,4 +1,9 @@
-"""The exported network on OpenVINO, the fastest on a CPU (docs/decisions/0003-cpu-engine.md)."""
+"""The exported network on OpenVINO, the fastest on a CPU (docs/decisions/0003-cpu-engine.md).
+
+Three backends in one: `openvino` computes in float32; `openvino-bf16` in bfloat16 where the processor
+multiplies it (about half the work); `openvino-int8` runs the network that engines/quantise.py made
+of this very export, and refuses one that was made of another.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +13,31 @@ from typing import Any
 import numpy as np
 
 from engines.base import EngineError
-from engines.exported import OUTPUTS, ExportedEngine, exported_file
+from engines.exported import NEXT, OUTPUTS, ExportedEngine, Kept, exported_file, filled
 from engines.people import Answer
+
+INT8 = ".int8.xml"  # beside the .onnx, with a .bin of the same name
 
 
 class OpenVinoEngine(ExportedEngine):
-    name = "openvino"
-
-    def __init__(self, weights: Path, threads: int | None, score_threshold: float) -> None:
+    def __init__(
+        self, weights: Path, threads: int | None, score_threshold: float, precision: str = "f32"
+    ) -> None:
+        """`precision`: f32, bf16 or int8."""
         import openvino
 
         super().__init__(score_threshold)
+        self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
         path = exported_file(weights)
         self._core = openvino.Core()
-        # f32: processors with bfloat16 would otherwise round to it, and answer differently
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        # said, not left to it: processors with bfloat16 would round to it, and answer differently
+        inside = "f32" if precision == "f32" else "bf16"
+        if precision == "bf16" and not self._multiplies_bf16():
+            raise EngineError(f"{self.name}: this processor does not compute in bfloat16")
+        if precision == "int8":
+            path = quantised_file(path, self._core)
+            inside = "bf16" if self._multiplies_bf16() else "f32"  # where it is not int8
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": inside}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
         self._settings = settings
@@ -30,16 +45,49 @@ class OpenVinoEngine(ExportedEngine):
             self._model = self._core.read_model(str(path))
         except RuntimeError as error:
             raise EngineError(f"openvino cannot read {path}: {error}") from error
+        self._keeps = {
+            given.any_name: given.partial_shape[1].get_length() for given in self._model.inputs
+            if given.any_name != "image"
+        }  # fmt: skip
         self.warm_up()
+
+    def _multiplies_bf16(self) -> bool:
+        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
     def _compile(self, size: tuple[int, int]) -> Any:
         model = self._model.clone()
-        model.reshape({model.input(0): [1, *size, 3]})
+        first = {"image": np.zeros((1, *size, 3), np.uint8), **filled({}, self._keeps, size)}
+        model.reshape({name: list(part.shape) for name, part in first.items()})
         request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
-        request.infer([np.zeros((1, *size, 3), np.uint8)])
+        request.infer(first)
         return request
 
-    def _run(self, network: Any, image: np.ndarray) -> Answer:
-        network.infer([image], share_inputs=True)
+    def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
+        given = filled(kept, self._keeps, image.shape[1:3])
+        network.infer({"image": image, **given}, share_inputs=True)
         # copies: the request reuses its buffers, and what a step returns is the caller's
-        return Answer(*(network.get_tensor(name).data[0].copy() for name in OUTPUTS))
+        answer = Answer(*(network.get_tensor(name).data[0].copy() for name in OUTPUTS))
+        return answer, {name: network.get_tensor(name + NEXT).data.copy() for name in given}
+
+
+def quantised_file(exported: Path, core: Any) -> Path:
+    """The int8 network made of `exported`.  Raises EngineError where there is none, or a stale one."""
+    path = exported.with_name(exported.stem + INT8)
+    cure = f"make it with python -m engines.quantise {exported}"
+    if not path.is_file():
+        raise EngineError(f"{path}: no int8 network there; {cure}")
+    try:
+        model = core.read_model(str(path))
+        made_of = model.get_rt_info(["troupe", "made_of"]).value
+    except RuntimeError as error:
+        raise EngineError(f"{path} cannot be read: {error}; {cure}") from error
+    if made_of != digest(exported):
+        raise EngineError(f"{path} was made of another export than {exported}; {cure}")
+    return path
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
