@@ -16,9 +16,10 @@ __all__ = ["BACKENDS", "Available", "Engine", "EngineError", "available", "load_
 
 Log = Callable[[str], None]
 BACKENDS = (
-    "openvino", "onnxruntime", "torch",
+    "openvino", "openvino-bf16", "openvino-int8", "onnxruntime", "torch",
     "tensorrt", "tensorrt-rtx", "torch-tensorrt", "torch-compile", "torch-cuda",
 )  # fmt: skip
+ON_CPU = BACKENDS[:5]
 
 
 class Available(NamedTuple):
@@ -54,7 +55,7 @@ def load_engine(
         ok, reason = _probe(name)
         if ok:
             try:
-                if name in ("openvino", "onnxruntime", "torch"):
+                if name in ON_CPU:
                     engine = _load_cpu(name, Path(weights), threads, score_threshold)
                 else:
                     folder = Path(plans) if plans else None
@@ -72,10 +73,10 @@ def load_engine(
 
 
 def _load_cpu(name: str, weights: Path, threads: int | None, score_threshold: float) -> Engine:
-    if name == "openvino":
+    if name.startswith("openvino"):
         from engines.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(weights, threads, score_threshold)
+        return OpenVinoEngine(weights, threads, score_threshold, name.partition("-")[2] or "f32")
     if name == "onnxruntime":
         from engines.onnxruntime_engine import OnnxRuntimeEngine
 

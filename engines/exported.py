@@ -79,7 +79,8 @@ class ExportedEngine(ABC):
             self._ready[size] = self._compile(size)
         image = shrink(rgb, size)
         answer, kept = self._run(self._ready[size], image, state or {})
-        if not all(np.isfinite(part.sum()) for part in answer):  # one that is not shows in the sum
+        made = (*answer, *kept.values())
+        if not all(np.isfinite(part.sum()) for part in made):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")
         return people(answer, rgb, self.score_threshold, image[0]), kept
 

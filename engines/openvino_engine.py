@@ -1,8 +1,8 @@
 """The exported network on OpenVINO, the fastest on a CPU (docs/decisions/0003-cpu-engine.md).
 
-Three backends in one: `openvino` computes in float32; `openvino-bf16` in bfloat16 where the processor
-multiplies it (about half the work); `openvino-int8` runs the network that engines/quantise.py made
-of this very export, and refuses one that was made of another.
+Three backends in one: `openvino` computes in float32; `openvino-bf16` in bfloat16 where the
+processor multiplies it (about half the work); `openvino-int8` runs the network that
+engines/quantise.py made of this very export, and refuses one that was made of another.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class OpenVinoEngine(ExportedEngine):
 
 
 def quantised_file(exported: Path, core: Any) -> Path:
-    """The int8 network made of `exported`.  Raises EngineError where there is none, or a stale one."""
+    """The int8 network made of `exported`.  Raises EngineError if there is none, or a stale one."""
     path = exported.with_name(exported.stem + INT8)
     cure = f"make it with python -m engines.quantise {exported}"
     if not path.is_file():

@@ -17,11 +17,12 @@ EXTRA = {
     "torch_tensorrt": "pip install torch-tensorrt, the release of the same number as torch's",
 }  # fmt: skip
 PACKAGE = {
+    "openvino-bf16": "openvino", "openvino-int8": "openvino",
     "torch-cuda": "torch", "torch-compile": "torch", "tensorrt-rtx": "tensorrt_rtx",
     "torch-tensorrt": "torch_tensorrt",
 }  # fmt: skip
 OLDEST_TENSORRT = 10  # where tensors got names and strong typing came
-ON_GPU = frozenset({"tensorrt", *PACKAGE})
+ON_GPU = frozenset({"tensorrt", *PACKAGE}) - {"openvino-bf16", "openvino-int8"}
 
 
 def probe(name: str) -> tuple[bool, str]:

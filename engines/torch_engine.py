@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engines.base import EngineError
-from engines.exported import ExportedEngine
+from engines.exported import OUTPUTS, ExportedEngine, Kept, filled
 from engines.gpu import Binding, DeviceNetwork
 from engines.lanes import Lanes
 from engines.people import Answer
@@ -46,16 +46,21 @@ class TorchEngine(ExportedEngine):
             torch.set_num_threads(threads)
         self._torch = torch
         self._network = read_network(weights)
+        channels = self._network.network.sizes.memory
+        self._keeps = {"memory": channels} if channels else {}
         self.warm_up()
 
     def _compile(self, size: tuple[int, int]) -> Any:
-        self._run(self._network, np.zeros((1, *size, 3), np.uint8))
+        self._run(self._network, np.zeros((1, *size, 3), np.uint8), {})
         return self._network
 
-    def _run(self, network: Any, image: np.ndarray) -> Answer:
+    def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
+        given = filled(kept, self._keeps, image.shape[1:3])
+        inputs = [self._torch.from_numpy(part) for part in (image, *given.values())]
         with self._torch.inference_mode():
-            made = network(self._torch.from_numpy(image))
-        return Answer(*(part[0].float().numpy() for part in made[: len(Answer._fields)]))
+            made = [part.float().numpy() for part in network(*inputs)]
+        answer = Answer(*(part[0] for part in made[: len(OUTPUTS)]))
+        return answer, dict(zip(given, made[len(OUTPUTS) :], strict=True))
 
 
 class TorchNetwork(DeviceNetwork):

@@ -10,6 +10,7 @@ import pytest
 import engines
 from engines import BACKENDS, EngineError, available, load_engine
 from engines.exported import ExportedEngine
+from engines.openvino_engine import digest
 from engines.people import Answer
 from matting.frames import UNTRACKED
 
@@ -145,9 +146,9 @@ def test_numbers_that_are_not_finite_never_become_a_matte(loaded):
         def _compile(self, size):
             return None
 
-        def _run(self, network, image):
-            answer = inner._run(inner._ready[288, 512], image)
-            return answer._replace(score=answer.score * np.nan)
+        def _run(self, network, image, kept):
+            answer, kept = inner._run(inner._ready[288, 512], image, kept)
+            return answer._replace(score=answer.score * np.nan), kept
 
     inner = loaded[HERE[0]]
     inner.step(demo_frame(0), None)
@@ -163,13 +164,13 @@ def test_a_folder_of_many_shapes_does_not_fill_memory_with_networks():
             self.compiled += 1
             return None
 
-        def _run(self, network, image):
+        def _run(self, network, image, kept):
             h8, w8 = image.shape[1] // 8, image.shape[2] // 8
             return Answer(
                 np.zeros(2, np.float32), np.zeros((2, 4), np.float32),
                 np.zeros((2, h8, w8), np.float32), np.zeros((2, 3, h8, w8), np.float32),
                 np.zeros((2, 4, 3), np.float32), np.zeros((2, h8 * 4, w8 * 4), np.float32),
-            )  # fmt: skip
+            ), kept  # fmt: skip
 
     engine = Counting(0.3)
     for width in range(40, 400, 20):
@@ -189,3 +190,56 @@ def test_the_shipped_export_belongs_to_the_shipped_weights():
     assert facts["weights_sha256"] == digest
     size = sum(f.stat().st_size for f in WEIGHTS.glob("live.*"))
     assert size < 20e6
+
+
+@pytest.mark.parametrize("name", [n for n in HERE if n != "torch"])
+def test_what_a_network_remembers_of_a_video_is_kept_with_that_video(tmp_path, name):
+    onnx = pytest.importorskip("onnx")
+    from tests.engines.toy_network import three_people, toy_model
+
+    onnx.save(toy_model(memory=True), str(tmp_path / "live.onnx"))
+    engine = load_engine([name], tmp_path, threads=1)
+    rgb = three_people()
+
+    first, state = engine.step(rgb, engine.start())
+    again, later = engine.step(rgb, state)
+    other, _ = engine.step(rgb, engine.start())  # another video in between
+    third, _ = engine.step(rgb, later)
+    elsewhere, _ = engine.step(np.ascontiguousarray(rgb.transpose(1, 0, 2)), later)
+
+    assert first.score.max() < again.score.max() < third.score.max()
+    assert np.array_equal(first.score, other.score)  # nothing of the first video is left
+    assert np.array_equal(engine.step(rgb, state)[0].score, again.score)  # a state is not used up
+    assert elsewhere.score == pytest.approx(first.score, abs=0.05)  # another size: it starts anew
+
+
+@pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")
+def test_an_int8_network_that_is_missing_or_of_another_export_says_how_it_is_made(tmp_path):
+    import openvino
+
+    (tmp_path / "live.onnx").write_bytes((WEIGHTS / "live.onnx").read_bytes())
+    with pytest.raises(EngineError, match=r"no int8 network there; make it with .*quantise"):
+        load_engine(["openvino-int8"], tmp_path)
+
+    model = openvino.Core().read_model(str(WEIGHTS / "live.onnx"))
+    model.set_rt_info("of yesterday", ["troupe", "made_of"])
+    openvino.save_model(model, str(tmp_path / "live.int8.xml"))
+    with pytest.raises(EngineError, match="made of another export"):
+        load_engine(["openvino-int8"], tmp_path)
+
+    model.set_rt_info(digest(WEIGHTS / "live.onnx"), ["troupe", "made_of"])
+    openvino.save_model(model, str(tmp_path / "live.int8.xml"))
+    assert load_engine(["openvino-int8"], tmp_path).name == "openvino-int8"
+
+
+@pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")
+def test_bfloat16_gives_nearly_the_mattes_float32_gives_or_says_it_cannot(loaded):
+    rgb = demo_frame(190)
+    try:
+        engine = load_engine(["openvino-bf16"], WEIGHTS, threads=1)
+    except EngineError as error:
+        assert "does not compute in bfloat16" in str(error)
+        return
+    ours, theirs = (e.step(rgb, None)[0] for e in (engine, loaded["openvino"]))
+    for a, b in zip(ours.alpha[:2], theirs.alpha[:2], strict=True):
+        assert ((a > 0.5) & (b > 0.5)).sum() > 0.9 * ((a > 0.5) | (b > 0.5)).sum()
