@@ -10,16 +10,18 @@ at once.
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import cache
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.cli import Request, parse
 from configs.console import Console
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 
     from engines.base import Engine
     from matting.frames import Frame, Mattes
+    from stream.compose import Composer
     from stream.decode import Source
     from stream.encode import Deliverables
+    from stream.resume import Begun, Notes
     from tracking import Tracker
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"  # the shipped network
@@ -120,8 +124,9 @@ def matte_one(
     from engines.guard import GuardedEngine
     from stream.compose import Composer, Look
     from stream.decode import Limits, open_source
-    from stream.encode import Deliverables
+    from stream.encode import Deliverables, run_head
     from stream.overlap import ahead
+    from stream.resume import finished
     from stream.stages import compose
 
     stop = stop or Stop()
@@ -131,19 +136,34 @@ def matte_one(
     with open_source(uri, limits=limits) as source, Composer(look, source.size) as composer:
         loaded = engine()  # after these: a missing file should not wait for a network to load
         network = GuardedEngine(loaded, tell=source.damage.append, note=console.warning)
-        about = {"engine": network.name, "settings": asdict(settings)}
+        about = {
+            "engine": network.name, "weights": _digest(settings), "settings": asdict(settings)
+        }  # fmt: skip
+        begun = None
+        if settings.output.resume and source.kind == "video":
+            head = run_head(source, about, out)
+            if done := finished(out, head):
+                console.note(f"{out} is finished already")
+                return Outcome(done["frames"], len(done["people"]), bool(done["damage"]))
+            begun = _begun(out, head, console)
         console.start(uri, str(out), source.size, network.name, source.frames_estimate)
-        with Deliverables(out, source, overwrite=settings.output.overwrite, about=about) as files:
+        overwrite = settings.output.overwrite
+        with Deliverables(out, source, overwrite=overwrite, about=about, begun=begun) as files:
+            pictures_in = _until(stop, source)
+            if begun and begun.state:
+                _catch_up(begun, pictures_in, composer, files, console)
+            notes = _notes(begun, settings) if source.kind == "video" else None
             with (
-                ahead(_until(stop, source), depth=depth.decode_ahead, name="decode") as frames,
+                ahead(pictures_in, depth=depth.decode_ahead, name="decode") as frames,
                 ahead(
-                    matted(frames, network, source, settings), depth=depth.matte_ahead, name="matte"
+                    matted(frames, network, source, settings, begun, notes),
+                    depth=depth.matte_ahead, name="matte",
                 ) as people,
                 ahead(
                     compose(people, composer), depth=depth.compose_ahead, name="compose"
                 ) as pictures,
-            ):
-                _write(pictures, files, console)
+            ):  # fmt: skip
+                _write(pictures, files, console, notes)
             stopped = stop.signal is not None
             report = files.finish(complete=not stopped)
         for note in [*source.notes, *report.notes]:
@@ -159,14 +179,73 @@ def matte_one(
 
 
 def matted(
-    frames: Iterable[Frame], engine: Engine, source: Source, settings: Settings
+    frames: Iterable[Frame],
+    engine: Engine,
+    source: Source,
+    settings: Settings,
+    begun: Begun | None = None,
+    notes: Notes | None = None,
 ) -> Iterator[tuple[Frame, Mattes]]:
-    """Everyone in every frame, under their number: followed in a video, counted in a photograph."""
+    """Everyone in every frame, under their number: followed in a video, counted in a photograph.
+
+    `begun` is a run to go on with, and `notes` take down what is needed to go on with this one.
+    """
     from stream.stages import follow, matte, matte_each
 
     if source.kind == "images":
         return matte_each(frames, engine, settings.tracking.confident_score)
-    return follow(matte(frames, engine), new_tracker(settings))
+    tracker = notes.tracker if notes else new_tracker(settings)
+    state = begun.state["state"] if begun and begun.state else None
+    return follow(matte(frames, engine, state, notes.before if notes else None), tracker)
+
+
+def _digest(settings: Settings) -> str | None:
+    """By what the weights of a run are known again."""
+    path = Path(settings.engine.weights or WEIGHTS)
+    path = path / "live.safetensors" if path.is_dir() else path
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _begun(out: Path, head: Mapping[str, Any], console: Console) -> Begun | None:
+    """What a broken-off run has left in this folder, if it was the same run as this one."""
+    from stream.encode import unfinished
+    from stream.resume import ChangedError, begun
+
+    left = unfinished(out)
+    if left is None:
+        return None
+    try:
+        found = begun(left, head)
+    except ChangedError as error:
+        raise ConfigError(str(error)) from None
+    if found.state:
+        console.note(f"going on after {found.frames} frames")
+    else:
+        console.note("nothing was kept of the broken-off run yet; starting over")
+    return found
+
+
+def _notes(begun: Begun | None, settings: Settings) -> Notes:
+    from stream.resume import Notes
+
+    if begun and begun.state:
+        return Notes(begun.state["tracker"], begun.frames)
+    return Notes(new_tracker(settings))
+
+
+def _catch_up(
+    begun: Begun, frames: Iterator[Frame], composer: Composer, files: Deliverables, console: Console
+) -> None:
+    """Read past the frames that are done, and make the composites that the crash has taken."""
+    for index, (frame, mattes) in enumerate(begun.again(islice(frames, begun.frames))):
+        if composer.remembers:
+            picture = composer.compose(frame, mattes)
+            files.recompose(index, frame, lambda picture=picture: picture)
+        else:
+            files.recompose(
+                index, frame, lambda frame=frame, mattes=mattes: composer.compose(frame, mattes)
+            )
+        console.progress(len(mattes))
 
 
 def _until(stop: Stop, source: Source) -> Iterator[Frame]:
@@ -179,11 +258,16 @@ def _until(stop: Stop, source: Source) -> Iterator[Frame]:
 
 
 def _write(
-    pictures: Iterable[tuple[Frame, Mattes, np.ndarray]], files: Deliverables, console: Console
+    pictures: Iterable[tuple[Frame, Mattes, np.ndarray]],
+    files: Deliverables,
+    console: Console,
+    notes: Notes | None = None,
 ) -> None:
     seen: set[int] = set()
     for frame, mattes, picture in pictures:
         files.write(frame, mattes, picture)
+        if notes and (note := notes.due(files.frames)):
+            files.keep(note)
         for person in sorted(set(mattes.ids.tolist()) - seen):
             seen.add(person)
             console.appeared(person, frame.seconds)

@@ -122,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", metavar="PATH", help="trained weights to use instead of the shipped ones")
     add("--threads", metavar="N", help="CPU threads of the network; default: all cores")
     add("--overwrite", action="store_true", help="replace the results of an earlier run in OUT")
+    add("--resume", action="store_true",
+        help="go on with a run that was broken off in OUT; what is done stays")  # fmt: skip
     add("--json", action="store_true", help="events as one JSON object per line on stdout")
     add("--quiet", action="store_true", help="say nothing on stderr but errors")
     add("--debug", action="store_true", help="show the traceback of an error")
@@ -148,8 +150,8 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
     if said.person:
         look["people"] = dict(_person(text) for text in said.person)
     options: dict[str, Any] = {"engine": engine, "look": look}
-    if said.overwrite:
-        options["output"] = {"overwrite": True}
+    wishes = {"overwrite": said.overwrite, "resume": said.resume}
+    options["output"] = {name: True for name, wished in wishes.items() if wished}
     return options
 
 

@@ -92,6 +92,7 @@ class OutputSettings:
     """The files that are left behind."""
 
     overwrite: bool = False  # replace the results of an earlier run in the same folder
+    resume: bool = False  # go on with a run that was broken off there
 
 
 @dataclass(frozen=True)

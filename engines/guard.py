@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class _Guarded:
     own: State
     video: _Video
     frame: int = 0
+
+    NOT_KEPT: ClassVar[tuple[str, ...]] = ("last",)  # megabytes, for a frame that may never come
 
 
 class GuardedEngine:

@@ -195,6 +195,12 @@ class Composer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a picture depends on those before it: a clip runs, or a plate is gathered."""
+        clips = any(isinstance(layer, _Clip) for layer in self._layers.values())
+        return clips or self._plate is not None
+
     def compose(self, frame: Frame, mattes: Mattes) -> np.ndarray:
         """The composite of one frame, (H, W, 3) uint8."""
         scene = _Scene(frame, mattes, self._look)

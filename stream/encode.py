@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ import numpy as np
 from matting.frames import Frame, Mattes
 from stream.colour import yuv_matrix
 from stream.decode import Source, open_container
+from stream.resume import Begun
 from stream.store import (
     STORE,
     AlphaCoder,
@@ -86,6 +88,7 @@ class Deliverables:
         *,
         overwrite: bool = False,
         about: Mapping[str, Any] | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self._out = Path(out_dir)
         self._source = source
@@ -103,9 +106,13 @@ class Deliverables:
         with _said(f"{self._out}: results cannot be written there"):
             self._out.mkdir(parents=True, exist_ok=True)
             working = self._out / UNFINISHED
-            _clear(working, overwrite)
-            working.mkdir()
-            self._files = results(self._out, working, source, self._about)
+            if begun is None or begun.state is None:
+                _clear(working, overwrite or begun is not None)
+                _refuse_without_room(self._out, source)
+                working.mkdir()
+                self._files = results(self._out, working, source, self._about)
+            else:
+                self._files = _VideoFiles(self._out, working, source, self._about, begun)
 
     def __enter__(self) -> Deliverables:
         return self
@@ -139,6 +146,19 @@ class Deliverables:
                 f"{composite.dtype}"
             )
         self._files.write(frame, mattes, composite)
+
+    @property
+    def frames(self) -> int:
+        """How many are on the disk."""
+        return self._files.frames
+
+    def keep(self, note: bytes) -> None:
+        """What is needed to go on after the frames so far, should the process die."""
+        self._files.keep(note)
+
+    def recompose(self, index: int, frame: Frame, composite: Callable[[], np.ndarray]) -> None:
+        """Add the composite of a frame whose mattes are on the disk already, where it is not."""
+        self._files.recompose(index, frame, composite)
 
     def finish(self, complete: bool = True) -> Report:
         """Make the results whole and put them in place.  A second call changes nothing.
@@ -194,12 +214,61 @@ def _clear(working: Path, overwrite: bool) -> None:
 # ---------------------------------------------------------------------------------------- video
 
 
+def run_head(source: Source, about: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """What a run is known by: its input, its engine, weights and settings."""
+    return {**_head(source, about, False, []), "input": identity(source.uri, out)}
+
+
+LEAST_BYTES = 0.03  # a pixel, store and composite together: half of what quiet footage takes
+
+
+def _refuse_without_room(out: Path, source: Source) -> None:
+    """Refuse what obviously cannot fit, before hours are spent on it."""
+    if source.kind != "video" or not source.frames_estimate:
+        return
+    needed = source.frames_estimate * source.size[0] * source.size[1] * LEAST_BYTES
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        with suppress(OSError):
+            out.rmdir()
+        raise OutputError(
+            f"{out}: at least {needed / 1e9:.1f} GB are needed for about "
+            f"{source.frames_estimate} frames, {free / 1e9:.1f} GB are free"
+        )
+
+
 class _VideoFiles:
-    def __init__(self, out: Path, working: Path, source: Source, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        working: Path,
+        source: Source,
+        about: Mapping[str, Any],
+        begun: Begun | None = None,
+    ) -> None:
         self._out, self._working, self._source, self._about = out, working, source, about
-        head = {**_head(source, about, False, []), "input": identity(source.uri, out)}
-        self._store = StoreWriter(working / STORE, head)
-        self._composite = _Composite(working / SILENT, source)
+        self._composed = 0  # frames whose composite is in earlier parts
+        if begun is None:
+            self._store = StoreWriter(working / STORE, run_head(source, about, out))
+            part = working / SILENT
+        else:
+            self._store = StoreWriter.resume(working / STORE, begun.frames)
+            self._composed = min(begun.frames, max(0, _composed(working) - 1))
+            part = _next_part(working, self._composed)
+        self._composite = _Composite(part, source)
+
+    @property
+    def frames(self) -> int:
+        return self._store.frames
+
+    def keep(self, note: bytes) -> None:
+        with _said(f"{self._out}: writing failed"):
+            self._store.checkpoint(note)
+
+    def recompose(self, index: int, frame: Frame, composite: Callable[[], np.ndarray]) -> None:
+        if index >= self._composed:
+            with _said(f"{self._out}: writing failed at {frame.seconds:.2f} s"):
+                self._composite.write(frame, composite())
 
     @staticmethod
     def names(source: Source) -> list[str]:
@@ -216,9 +285,7 @@ class _VideoFiles:
         self._composite.close()
         self._store.close()
         source = self._source
-        head = {
-            **_head(source, self._about, complete, []), "input": identity(source.uri, self._out)
-        }  # fmt: skip
+        head = run_head(source, self._about, self._out) | {"complete": complete}
         sound = source.uri if source.has_audio else None
         return _finished(self._out, self._working, head, self._store.register, sound)
 
@@ -411,7 +478,7 @@ def _remux_composite(
         video = out.add_stream_from_template(coded)
         video.time_base = time_base
         heard = _Sound(sound, out, -shift * time_base, notes)
-        packets = (packet for packet in given.demux(coded) if packet.size)
+        packets = _composite_packets(silent.parent) if silent.name == SILENT else _packets(silent)
         for index, (when, packet) in enumerate(zip(pts, packets, strict=False)):
             packet.pts = packet.dts = when - shift
             packet.duration = pts[index + 1] - when if index + 1 < len(pts) else clock.step
@@ -431,6 +498,45 @@ def add_sound(
     clock = _Clock(film.size, film.time_base, film.rate, film.trimmed)
     with _said(f"{path}: cannot be finished"):
         _remux_composite(silent, path, clock, pts, sound, True, notes)
+
+
+def _packets(path: Path) -> Iterator[av.Packet]:
+    with open_container(str(path)) as container:
+        for packet in container.demux(video=0):
+            if packet.size:
+                yield packet
+
+
+def _parts(working: Path) -> list[tuple[int, Path]]:
+    """The working files of the composite: the frame each begins with, and where it lies.
+
+    A run that goes on begins a new one, because nothing can be added to the old: composite.mkv,
+    composite.00000120.mkv, ...  Each counts up to where the next begins.
+    """
+    found = []
+    for path in working.glob("composite*.mkv"):
+        start = path.name.removeprefix("composite").removesuffix(".mkv").strip(".")
+        found.append((int(start or 0), path))
+    return sorted(found)
+
+
+def _next_part(working: Path, start: int) -> Path:
+    for begins, path in _parts(working):
+        if begins >= start:
+            path.unlink()
+    return working / (f"composite.{start:08d}.mkv" if start else SILENT)
+
+
+def _composite_packets(working: Path) -> Iterator[av.Packet]:
+    """Those of all parts, in the order of the frames; of a torn part, up to the tear."""
+    parts = _parts(working)
+    for (start, path), (end, _) in zip(parts, [*parts[1:], (None, None)], strict=True):
+        with suppress(av.error.FFmpegError, OSError, IndexError):
+            yield from islice(_packets(path), None if end is None else end - start)
+
+
+def _composed(working: Path) -> int:
+    return sum(1 for _ in _composite_packets(working))
 
 
 def padded(size: Sequence[int]) -> tuple[int, int]:
@@ -546,6 +652,14 @@ def _crash_safe(path: Path) -> av.container.OutputContainer:
 
 
 class _PictureFiles:
+    frames = 0  # photographs are not gone on with: each is finished at once
+
+    def keep(self, note: bytes) -> None:
+        pass
+
+    def recompose(self, index: int, frame: Frame, composite: Callable[[], np.ndarray]) -> None:
+        pass
+
     def __init__(self, out: Path, working: Path, source: Source, about: Mapping[str, Any]) -> None:
         self._out, self._working, self._source = out, working, source
         self._about = about

@@ -7,7 +7,7 @@ flush.  Every frame that goes in comes out, once, in order, also when nobody is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -47,21 +47,31 @@ class Tracker(Protocol):
         """The video is over: what is still undecided is decided now."""
 
 
-def matte(frames: Iterable[Frame], engine: Engine) -> Iterator[Matted]:
-    """Matte each frame.  The network's memory lives here, one per video.
+def matte(
+    frames: Iterable[Frame], engine: Engine, state: Any = None, keeper: Keeper | None = None
+) -> Iterator[Matted]:
+    """Matte each frame.  The network's memory lives here, one per video: it begins with `state`, or
+    anew, and is shown to the `keeper` between frames.
 
     An engine that works on several pictures at once is kept busy: a frame's mattes are taken when
     `engine.in_flight` frames are under way, or no more come.
     """
-    state = engine.start()
+    state = engine.start() if state is None else state
     submit = getattr(engine, "submit", None)
     if submit is None:
         for frame in frames:
+            if keeper is not None:
+                keeper.before(state)
             mattes, state = engine.step(frame.rgb, state)
             yield frame, mattes
         return
     under_way: deque[tuple[Frame, Any]] = deque()
     for frame in frames:
+        if keeper is not None:
+            while under_way and keeper.wants():  # it keeps what everyone knows at one moment
+                earlier, pending = under_way.popleft()
+                yield earlier, pending.result()
+            keeper.before(state, settled=not under_way)
         pending, state = submit(frame.rgb, state)
         under_way.append((frame, pending))
         if len(under_way) >= engine.in_flight:  # type: ignore[attr-defined]
@@ -117,6 +127,17 @@ def _settled(frame: Frame, mattes: Mattes, resolved: dict[int, int]) -> Matted:
     mattes = mattes.named(ids)
     order = np.argsort(ids, kind="stable")
     return frame, mattes.pick(order[ids[order] > 0])
+
+
+class Keeper(Protocol):
+    """Keeps what is needed to go on between two frames, from time to time."""
+
+    def wants(self) -> bool:
+        """Whether it is time."""
+
+    def before(self, state: Any, settled: bool = True) -> None:
+        """Called once per frame, before it, with the network's memory; `settled`: all frames before
+        have been through every stage that remembers."""
 
 
 class Composer(Protocol):
