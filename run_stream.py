@@ -46,6 +46,7 @@ LoadEngine = Callable[..., "Engine"]  # called as engines.load_engine is
 
 # Commands beside the main one: the module of each has `main(words, console) -> exit code`.
 COMMANDS: dict[str, str] = {
+    "doctor": "commands.doctor",
     "finalize": "commands.finalize",
     "ids": "commands.ids",
     "live": "web.command",
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
             console = Console(json_events="--json" in words, quiet="--quiet" in words)
             return import_module(COMMANDS[words[0]]).main(words[1:], console)
         request = parse(words)
-        console = Console(json_events=request.json, quiet=request.quiet)
+        console = _console(request)
         if request.engines:
             return _list_engines(console)
         with polite_stop() as stop:
@@ -84,6 +85,18 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         return _report(error, console, debug="--debug" in words)
     finally:
         console.close()
+
+
+def _console(request: Request) -> Console:
+    metrics = None
+    if request.metrics is not None:
+        from configs.metrics import Metrics
+
+        metrics = Metrics(request.metrics)
+    return Console(
+        json_events=request.json, quiet=request.quiet, log_format=request.log_format,
+        metrics=metrics,
+    )  # fmt: skip
 
 
 def _run(request: Request, console: Console, stop: Stop, load_engine: LoadEngine | None) -> int:
@@ -228,9 +241,11 @@ def _begun(out: Path, head: Mapping[str, Any], console: Console) -> Begun | None
 def _notes(begun: Begun | None, settings: Settings) -> Notes:
     from stream.resume import Notes
 
-    if begun and begun.state:
-        return Notes(begun.state["tracker"], begun.frames)
-    return Notes(new_tracker(settings))
+    tracker = new_tracker(settings)
+    if begun is None or begun.state is None:
+        return Notes(tracker)
+    tracker.restore(begun.state["tracker"])
+    return Notes(tracker, begun.frames)
 
 
 def _catch_up(

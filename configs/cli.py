@@ -30,6 +30,7 @@ BACKGROUND  marks (who is who), keep, blur, a colour ("#00b140", green), or a pi
 TREATMENT   keep, remove, blur (the person), or a colour or file to stand behind this person
 
 commands:
+  doctor         what this machine can do, and what is missing
   finalize OUT   deliverables of a run, or the results of one that died, without the network
   ids ACTION OUT list, merge, split, rename or delete the people of a finished run
   live           a camera, stream or screen in; a page, OBS, meetings or a stream out
@@ -49,6 +50,8 @@ class Request:
     settings: Settings
     json: bool  # events as NDJSON on stdout
     quiet: bool  # nothing but errors on stderr
+    log_format: str  # "text" or "json": the lines on stderr
+    metrics: int | None  # the port on this machine where figures can be asked for
     debug: bool  # a traceback with an error
     engines: bool  # say what this machine can run, and stop
 
@@ -96,6 +99,8 @@ def parse(argv: Sequence[str] | None = None) -> Request:
         settings=settings,
         json=said.json,
         quiet=said.quiet,
+        log_format=said.log_format,
+        metrics=said.metrics,
         debug=said.debug,
         engines=said.engines,
     )
@@ -125,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true",
         help="go on with a run that was broken off in OUT; what is done stays")  # fmt: skip
     add("--json", action="store_true", help="events as one JSON object per line on stdout")
+    add("--log-format", choices=("text", "json"), default="text",
+        help="how lines on stderr look; json: one object per line with time and level")  # fmt: skip
+    add("--metrics", type=int, metavar="PORT",
+        help="figures for Prometheus at http://127.0.0.1:PORT/metrics while running")  # fmt: skip
     add("--quiet", action="store_true", help="say nothing on stderr but errors")
     add("--debug", action="store_true", help="show the traceback of an error")
     add("--engines", action="store_true", help="list the engines of this machine, and stop")

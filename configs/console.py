@@ -2,7 +2,8 @@
 
 People read stderr: one line that updates itself on a terminal, a line every ten seconds where
 there is no terminal (a log file should not fill with frames).  Programs read stdout: with `--json`
-one JSON object per line and nothing else; without it, nothing at all.
+one JSON object per line and nothing else; without it, nothing at all.  `--log-format json` makes
+what people read one JSON object per line too, with time and level, for whoever collects logs.
 
 Events: `start`, `person_appeared`, `progress`, `warning`, `done`, `error`.  Each carries `input`
 once there is one; times are seconds, sizes are [height, width].
@@ -10,13 +11,18 @@ once there is one; times are seconds, sizes are [height, width].
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from shutil import get_terminal_size
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from configs.metrics import Metrics
 
 LIVE_SECONDS = 0.1  # how often the line on a terminal is drawn again
 LOG_SECONDS = 10.0  # how often a line goes to a log
@@ -32,16 +38,21 @@ class Console:
         *,
         json_events: bool = False,
         quiet: bool = False,
+        log_format: str = "text",
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         self._json = json_events
+        self._json_log = log_format == "json"
         self._quiet = quiet
-        self._stdout = stdout or sys.stdout
-        self._stderr = stderr or sys.stderr
+        # Where a stream was closed before we were started, nobody listens: say it to no one.
+        self._stdout = stdout or sys.stdout or _Nobody()
+        self._stderr = stderr or sys.stderr or _Nobody()
         self._clock = clock
-        self._live = not quiet and self._stderr.isatty()
+        self._metrics = metrics
+        self._live = not quiet and not self._json_log and self._stderr.isatty()
         self._drawn = 0  # characters of the live line that is on the screen now
         self._input: str | None = None
         self._estimate: int | None = None
@@ -51,7 +62,7 @@ class Console:
         self._started = self._clock()
         self._frames = 0
         self._recent: deque[tuple[float, int]] = deque([(self._started, 0)])
-        self._last_line = self._last_event = self._started
+        self._last_line = self._last_event = self._measured = self._started
 
     def note(self, text: str) -> None:
         """Something worth knowing once, such as which engine was chosen and why."""
@@ -75,6 +86,12 @@ class Console:
         """One more frame is written, with this many people in it."""
         self._frames += 1
         now = self._clock()
+        if self._metrics:
+            self._metrics.count("frames_total")
+            self._metrics.set("people", people)
+            if now - self._measured >= EVENT_SECONDS:
+                self._measured = now
+                self._metrics.set("frames_per_second", round(self._rate(now), 3))
         if self._live and now - self._last_line >= LIVE_SECONDS:
             self._last_line = now
             self._draw(self._status(now, people))
@@ -95,11 +112,15 @@ class Console:
 
     def warning(self, text: str) -> None:
         if not self._quiet:
-            self._line(f"warning: {text}")
+            self._line(f"warning: {text}", "warning")
+        if self._metrics:
+            self._metrics.count("warnings_total")
         self._event("warning", message=text)
 
     def done(self, frames: int, people: int, paths: list[str], *, damaged: bool) -> None:
         """One input is finished.  `damaged`: some of it could not be read, or was cut short."""
+        if self._metrics:
+            self._metrics.count("inputs_total")
         seconds = self._clock() - self._started
         rate = frames / seconds if seconds > 0 else 0.0
         self.note(
@@ -122,7 +143,9 @@ class Console:
 
     def error(self, text: str, code: int) -> None:
         """What went wrong.  Said even when quiet."""
-        self._line(f"error: {text}")
+        self._line(f"error: {text}", "error")
+        if self._metrics:
+            self._metrics.count("errors_total")
         self._event("error", message=text, exit_code=code)
 
     def engines(self, found: Sequence[tuple[str, bool, str]]) -> None:
@@ -136,8 +159,14 @@ class Console:
             mark = "yes" if usable else "no "
             print(f"{name:<{width}}  {mark}  {reason}".rstrip(), file=self._stdout)
 
+    def finding(self, **about: Any) -> None:
+        """One thing `doctor` has looked at."""
+        self._event("finding", **about)
+
     def close(self) -> None:
         self._wipe()
+        if self._metrics:
+            self._metrics.close()
 
     def _status(self, now: float, people: int) -> str:
         done = f"{self._frames}" + (f"/{self._estimate}" if self._estimate else "")
@@ -168,7 +197,7 @@ class Console:
             head["input"] = self._input
         try:
             print(json.dumps(head | about), file=self._stdout, flush=True)
-        except BrokenPipeError:
+        except (OSError, ValueError):
             self._json = False  # whoever listened has left; the files are still wanted
 
     def _draw(self, text: str) -> None:
@@ -183,9 +212,28 @@ class Console:
             self._stderr.flush()
             self._drawn = 0
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, level: str = "info") -> None:
         self._wipe()
-        print(text, file=self._stderr, flush=True)
+        if self._json_log:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            text = text.removeprefix(f"{level}: ")
+            record = {"time": now, "level": level, "message": text}
+            text = json.dumps(record | ({"input": self._input} if self._input else {}))
+        try:
+            print(text, file=self._stderr, flush=True)
+        except (OSError, ValueError):  # a full disk behind a log must not cost the results
+            self._stderr = _Nobody()
+            self._live = False
+
+
+class _Nobody(io.TextIOBase):
+    """A stream to which everything may be said."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def isatty(self) -> bool:
+        return False
 
 
 def _plural(count: int, one: str, more: str = "") -> str:

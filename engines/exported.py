@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,18 @@ def exported_file(weights: Path) -> Path:
             f"{path}: no exported network there; make it with "
             f"python -m matting.network.export {path.with_suffix('.safetensors')}"
         )
+    if path.with_suffix(".safetensors").is_file() and not belongs(path):
+        raise EngineError(
+            f"{path} was not exported from the weights beside it, or one of them is damaged; copy "
+            f"both again, or: python -m matting.network.export {path.with_suffix('.safetensors')}"
+        )
     return path
+
+
+def belongs(exported: Path) -> bool:
+    """Whether an exported network is that of the weights beside it: it carries their SHA-256."""
+    digest = hashlib.sha256(exported.with_suffix(".safetensors").read_bytes()).hexdigest()
+    return digest.encode() in exported.read_bytes()
 
 
 class ExportedEngine(ABC):

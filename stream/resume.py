@@ -24,7 +24,7 @@ from stream.snapshot import SnapshotError, freeze, thaw
 from stream.store import AlphaDecoder, Store
 
 EVERY_SECONDS = 0.5  # between two notes of what the stages remember
-ROOMS = ("tracking", "engines", "matting")  # whose classes they may consist of
+ROOMS = ("engines", "matting")  # whose classes an engine's state may consist of
 
 # Settings that change how a run goes and not what comes of it.
 INDIFFERENT = ("output.", "pipeline.", "limits.", "live.", "engine.threads")
@@ -136,7 +136,7 @@ class Notes:
         if not settled or not self.wants():
             return
         try:
-            note = {"frame": frame, "state": state, "tracker": self.tracker}
+            note = {"frame": frame, "state": state, "tracker": self.tracker.save()}
             self._waiting.append((frame, freeze(note, ROOMS)))
         except SnapshotError as error:
             self.impossible = str(error)

@@ -58,6 +58,8 @@ class _Writer:
             return value
         if id(value) in self._known:
             return ["again", self._known[id(value)][0]]
+        if type(value) is bytes:
+            return ["bytes", *self._blob(value)]
         if isinstance(value, np.generic):
             return ["number", value.dtype.str, *self._blob(value.tobytes())]
         if isinstance(value, Fraction):
@@ -112,6 +114,8 @@ class _Reader:
         match tree:
             case ["again", number]:
                 return self._known[number]
+            case ["bytes", at, length]:
+                return self._blob(at, length)
             case ["number", kind, at, length]:
                 return np.frombuffer(self._blob(at, length), kind)[0]
             case ["fraction", text]:
