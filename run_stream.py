@@ -165,6 +165,10 @@ def matte_one(
             pictures_in = _until(stop, source)
             if begun and begun.state:
                 _catch_up(begun, pictures_in, composer, files, console)
+                if stop.signal:  # its composite is still behind its mattes: no results yet
+                    files.leave()
+                    console.warning(f"stopped by {stop.name}; the unfinished run is as it was")
+                    return Outcome(begun.frames, 0, False)
             notes = _notes(begun, settings) if source.kind == "video" else None
             with (
                 ahead(pictures_in, depth=depth.decode_ahead, name="decode") as frames,

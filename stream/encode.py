@@ -160,6 +160,12 @@ class Deliverables:
         """Add the composite of a frame whose mattes are on the disk already, where it is not."""
         self._files.recompose(index, frame, composite)
 
+    def leave(self) -> None:
+        """Let go of everything as it is: there are no results, and the run can be gone on with."""
+        if self._report is None:
+            self._files.close()
+            self._report = Report([], 0, [], False)
+
     def finish(self, complete: bool = True) -> Report:
         """Make the results whole and put them in place.  A second call changes nothing.
 
@@ -281,9 +287,12 @@ class _VideoFiles:
             self._store.add(frame.pts, mattes)
             self._composite.write(frame, composite)
 
-    def finish(self, complete: bool) -> Report:
+    def close(self) -> None:
         self._composite.close()
         self._store.close()
+
+    def finish(self, complete: bool) -> Report:
+        self.close()
         source = self._source
         head = run_head(source, self._about, self._out) | {"complete": complete}
         sound = source.uri if source.has_audio else None
@@ -655,6 +664,9 @@ class _PictureFiles:
     frames = 0  # photographs are not gone on with: each is finished at once
 
     def keep(self, note: bytes) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def recompose(self, index: int, frame: Frame, composite: Callable[[], np.ndarray]) -> None:
