@@ -213,7 +213,7 @@ def matted(
         return matte_each(frames, engine, settings.tracking.confident_score)
     tracker = notes.tracker if notes else new_tracker(settings)
     state = begun.state["state"] if begun and begun.state else None
-    return follow(matte(frames, engine, state, notes.before if notes else None), tracker)
+    return follow(matte(frames, engine, state, notes), tracker)
 
 
 def _digest(settings: Settings) -> str | None:
@@ -283,10 +283,14 @@ def _write(
     notes: Notes | None = None,
 ) -> None:
     seen: set[int] = set()
+    told = False
     for frame, mattes, picture in pictures:
         files.write(frame, mattes, picture)
         if notes and (note := notes.due(files.frames)):
             files.keep(note)
+        if notes and notes.impossible and not told:
+            told = True
+            console.note(f"a run that dies could not be gone on with: {notes.impossible}")
         for person in sorted(set(mattes.ids.tolist()) - seen):
             seen.add(person)
             console.appeared(person, frame.seconds)

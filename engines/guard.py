@@ -27,6 +27,8 @@ class _Video:
     last: Mattes | None = None  # of the last good frame; None before there was one
     failed_in_a_row: int = 0
 
+    NOT_KEPT: ClassVar[tuple[str, ...]] = ("last",)  # megabytes, for a frame that may never come
+
 
 @dataclass(frozen=True)
 class _Guarded:
@@ -35,8 +37,6 @@ class _Guarded:
     own: State
     video: _Video
     frame: int = 0
-
-    NOT_KEPT: ClassVar[tuple[str, ...]] = ("last",)  # megabytes, for a frame that may never come
 
 
 class GuardedEngine:

@@ -7,7 +7,7 @@ flush.  Every frame that goes in comes out, once, in order, also when nobody is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, Protocol
 
