@@ -127,11 +127,13 @@ def pose(figure: Figure, bones: np.ndarray) -> Posed:
 
 def _onto(vertices: np.ndarray, axes: np.ndarray, side: int) -> tuple[np.ndarray, float]:
     """(V, 3): places on a square map seen from far along axes[2], and texels per decimetre."""
-    seen = vertices @ axes.T
-    low, high = seen.min(0), seen.max(0)
+    seen = axes @ vertices.T  # rows, for fast extremes
+    low, high = seen.min(1), seen.max(1)
     scale = (side - 4) / max(high[0] - low[0], high[1] - low[1], 1e-3)
-    x, y = (seen[:, 0] - low[0]) * scale + 2, (seen[:, 1] - low[1]) * scale + 2
-    return np.stack([x, y, seen[:, 2] - low[2] + 1], 1).astype(np.float32), scale
+    places = np.empty((len(vertices), 3), np.float32)
+    places[:, 0], places[:, 1] = (seen[0] - low[0]) * scale + 2, (seen[1] - low[1]) * scale + 2
+    places[:, 2] = seen[2] - low[2] + 1
+    return places, scale
 
 
 def depth_map(posed: Posed, axes: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

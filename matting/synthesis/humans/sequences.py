@@ -31,6 +31,8 @@ from matting.synthesis.humans.stills import exposure, lies
 from matting.synthesis.scenes import SMALLEST, Sample
 from matting.synthesis.sources import DataError, read_picture
 
+GLOW_STEP = 0.25  # seconds
+SHOTS = 4  # within an open shutter
 SEEN = 4  # code value of alpha from which a pixel belongs to a box
 
 
@@ -185,13 +187,15 @@ def random_scene(
             height = aim + distance * rng.uniform(0.4, 1.0)
     half = distance * field * aspect
     placed = []
-    crowd = rng.random() < 0.5
+    crowd, ranks = rng.random() < 0.5, rng.permutation(count)
     slots = (rng.permutation(count) - (count - 1) / 2) / max(1, count)
     for act, slot in zip(acts, slots, strict=True):
         # Half of the time they stand in each other's way.
         closeness = rng.uniform(0.0, 0.35) if crowd else rng.uniform(0.3, 0.9)
         x = slot * 2 * half * closeness + rng.normal(0, 0.08) * half
         z = rng.uniform(-0.3, 0.2) * distance if count > 1 else 0.0
+        if crowd:  # one behind the other, not one inside the other
+            z = (ranks[len(placed)] - (count - 1) / 2) * rng.uniform(4.0, 7.0)
         yaw = rng.normal(0, 0.35 if kind == "call" else 0.9)
         if act.clip is not None:  # wherever the clip looks, start from the camera's way
             hips, _ = act.bones(poser, seconds / 2)
@@ -211,7 +215,7 @@ def random_scene(
     sway = (float(rng.uniform(1, 6)) if held else 0.0, rng.uniform(0.4, 1.2), rng.uniform(0, 6.28))
     return Scene(
         tuple(placed), camera, light, sway,
-        shutter=float(rng.uniform(0.01, 0.04)) if rng.random() < 0.4 else 0.0,
+        shutter=float(rng.uniform(0.005, 0.02)) if rng.random() < 0.4 else 0.0,
         softness=float(rng.uniform(0.35, 0.8) if rng.random() < 0.8 else rng.uniform(0.8, 2.2)),
         rng_exposure=int(rng.integers(2**31)),
     )  # fmt: skip
@@ -230,8 +234,33 @@ def _window(posed: render.Posed, camera: render.Camera) -> tuple[slice, slice] |
     return (slice(y0, y1), slice(x0, x1)) if x1 > x0 and y1 > y0 else None
 
 
+class Glow:
+    """Light of the surroundings on everyone over time: looked up every GLOW_STEP, and gone
+    between evenly, since it changes slowly and costs as much as the drawing."""
+
+    def __init__(self, scene: Scene, poser: Poser) -> None:
+        self.scene, self.poser = scene, poser
+        self.known: dict[tuple[int, int], np.ndarray] = {}
+
+    def at(self, person: int, t: float) -> np.ndarray:
+        """(V, 3) for this person at second t."""
+        step = t / GLOW_STEP
+        low, share = int(step), np.float32(step - int(step))
+        for old in [k for k in self.known if k[1] < low - 1]:
+            del self.known[old]
+        if share < 1e-3:
+            return self._key(person, low)
+        return self._key(person, low) * (1 - share) + self._key(person, low + 1) * share
+
+    def _key(self, person: int, k: int) -> np.ndarray:
+        if (person, k) not in self.known:
+            posed = self.scene.acts[person].posed(self.poser, k * GLOW_STEP)
+            self.known[person, k] = render.ambient(posed, self.scene.light)
+        return self.known[person, k]
+
+
 def expose(
-    scene: Scene, poser: Poser, t: float, grid: int, shift: tuple[float, float]
+    scene: Scene, poser: Poser, t: float, grid: int, shift: tuple[float, float], glow: Glow
 ) -> tuple[np.ndarray, np.ndarray]:
     """One instant: (P, H, W, 4) visible premultiplied linear colour and alpha of each person, and
     (P, H, W) the alpha each would have alone."""
@@ -256,7 +285,8 @@ def expose(
             (moved.centre[0] - columns.start, moved.centre[1] - rows.start),
             (rows.stop - rows.start, columns.stop - columns.start),
         )  # fmt: skip
-        drawn.append((i, window, render.draw(posed, part, scene.light, grid, shift)))
+        fine = render.draw(posed, part, scene.light, grid, shift, glow.at(i, t), block=grid)
+        drawn.append((i, window, fine))
     for i, window, fine in drawn:
         rest = np.ones(fine.nearness.shape, np.float32)
         for j, other, theirs in drawn:
@@ -290,18 +320,19 @@ def _cover(
 def frames(scene: Scene, poser: Poser, times: np.ndarray) -> Iterator[Frame]:
     """The scene at these seconds."""
     gain: float | None = None
+    glow = Glow(scene, poser)
     for t in times:
         if scene.shutter:
             rng = np.random.default_rng([scene.rng_exposure, round(t * 1000)])
             shots = [
-                expose(scene, poser, max(0.0, t + scene.shutter * (k / 2 - 0.5)), 2,
-                       tuple((rng.random(2) - 0.5) / 2))
-                for k in range(3)
+                expose(scene, poser, max(0.0, t + scene.shutter * (k / (SHOTS - 1) - 0.5)), 2,
+                       tuple((rng.random(2) - 0.5) / 2), glow)
+                for k in range(SHOTS)
             ]  # fmt: skip
             visible = np.mean([v for v, _ in shots], 0, dtype=np.float32)
             alone = np.mean([a for _, a in shots], 0, dtype=np.float32)
         else:
-            visible, alone = expose(scene, poser, t, 3, (0.0, 0.0))
+            visible, alone = expose(scene, poser, t, 3, (0.0, 0.0), glow)
         visible = np.stack([cv2.GaussianBlur(v, (0, 0), scene.softness) for v in visible])
         alone = np.stack([cv2.GaussianBlur(a, (0, 0), scene.softness) for a in alone])
         everyone = visible.sum(0)
