@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stream.compose import Composer
     from stream.decode import Source
     from stream.encode import Deliverables
+    from stream.finalize import Wishes
     from stream.resume import Begun, Notes
     from tracking import Tracker
 
@@ -146,12 +147,20 @@ def matte_one(
     look = Look.of(settings.look.background, settings.look.people)
     depth = settings.pipeline
     limits = Limits(settings.limits.max_pixels, settings.limits.max_seconds)
-    with open_source(uri, limits=limits) as source, Composer(look, source.size) as composer:
+    part = settings.input
+    wishes = wishes_of(settings)
+    with (
+        open_source(uri, start=part.start, end=part.end, limits=limits) as source,
+        Composer(look, source.size) as composer,
+    ):
         loaded = engine()  # after these: a missing file should not wait for a network to load
         network = GuardedEngine(loaded, tell=source.damage.append, note=console.warning)
         about = {
-            "engine": network.name, "weights": _digest(settings), "settings": asdict(settings)
-        }  # fmt: skip
+            "engine": network.name,
+            "weights": _digest(settings),
+            "weights_terms": _terms(settings),
+            "settings": asdict(settings),
+        }
         begun = None
         if settings.output.resume and source.kind == "video":
             head = run_head(source, about, out)
@@ -190,9 +199,33 @@ def matte_one(
         if stopped:
             console.warning(f"stopped by {stop.name}; what was done until then is finished")
         paths = [str(path) for path in report.paths]
+        if wishes and source.kind == "video" and report.frames:
+            from stream.finalize import deliver
+
+            made = deliver(out, wishes, source=uri)
+            paths += [str(path) for path in made.paths]
+            for note in made.notes:
+                console.note(f"note: {note}")
         outcome = Outcome(report.frames, len(report.people), bool(source.damage))
         console.done(outcome.frames, outcome.people, paths, damaged=outcome.damaged or stopped)
     return outcome
+
+
+def wishes_of(settings: Settings) -> Wishes | None:
+    """The deliverables that are asked for beside the usual results."""
+    if not settings.output.presets:
+        return None
+    from stream.finalize import WishError, Wishes
+
+    try:
+        return Wishes(
+            presets=settings.output.presets,
+            background=settings.look.background,
+            treatments=settings.look.people,
+            overwrite=settings.output.overwrite,
+        )
+    except WishError as error:
+        raise ConfigError(str(error)) from None
 
 
 def matted(
@@ -221,6 +254,12 @@ def _digest(settings: Settings) -> str | None:
     path = Path(settings.engine.weights or WEIGHTS)
     path = path / "live.safetensors" if path.is_dir() else path
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _terms(settings: Settings) -> str:
+    """Where the terms of a run's weights stand."""
+    own = not settings.engine.weights or Path(settings.engine.weights) == WEIGHTS
+    return "weights/README.md" if own else "as their maker says"
 
 
 def _begun(out: Path, head: Mapping[str, Any], console: Console) -> Begun | None:
@@ -353,6 +392,8 @@ def _kind(error: Exception) -> tuple[int, str]:
     from stream.decode import InputError
     from stream.encode import OutputError
 
+    if type(error).__name__ == "WishError":
+        return USAGE, str(error)
     kinds = {InputError: INPUT, PictureError: INPUT, OutputError: OUTPUT, EngineError: ENGINE}
     for kind, code in kinds.items():
         if isinstance(error, kind):

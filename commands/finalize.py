@@ -78,16 +78,16 @@ def _deliver(said: argparse.Namespace, console: Console) -> int:
 
     try:
         wishes = _wishes(said)
-        console.start(str(said.out), str(said.out), (0, 0), ", ".join(said.preset), None)
+        console.note(f"{said.out}: {', '.join(wishes.presets)}")
         made = deliver(
             said.out, wishes, source=str(said.source) if said.source else None,
-            progress=lambda frames: console.progress(0),
+            progress=console.progress,
         )  # fmt: skip
     except WishError as error:
         raise ConfigError(str(error)) from None
     for note in made.notes:
         console.note(f"note: {note}")
-    console.done(made.frames, 0, [str(path) for path in made.paths], damaged=False)
+    console.done(made.frames, made.people, [str(path) for path in made.paths], damaged=False)
     return 0
 
 

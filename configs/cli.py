@@ -126,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", metavar="NAME[,NAME]", help="what runs the network, in order of preference")
     add("--weights", metavar="PATH", help="trained weights to use instead of the shipped ones")
     add("--threads", metavar="N", help="CPU threads of the network; default: all cores")
+    add("--start", metavar="WHEN", help="first frame: seconds, h:mm:ss.s, or a number such as 300f")
+    add("--end", metavar="WHEN", help="last frame, included")
+    add("--preset", action="append", default=[], metavar="NAME",
+        help="also make this deliverable, such as nle: see finalize --help")  # fmt: skip
     add("--overwrite", action="store_true", help="replace the results of an earlier run in OUT")
     add("--resume", action="store_true",
         help="go on with a run that was broken off in OUT; what is done stays")  # fmt: skip
@@ -160,7 +164,11 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
         look["people"] = dict(_person(text) for text in said.person)
     options: dict[str, Any] = {"engine": engine, "look": look}
     wishes = {"overwrite": said.overwrite, "resume": said.resume}
-    options["output"] = {name: True for name, wished in wishes.items() if wished}
+    output: dict[str, Any] = {name: True for name, wished in wishes.items() if wished}
+    if said.preset:
+        output["presets"] = [name for word in said.preset for name in word.split(",") if name]
+    part = {name: text for name, text in (("start", said.start), ("end", said.end)) if text}
+    options |= {"output": output, "input": part}
     return options
 
 

@@ -88,9 +88,22 @@ class LookSettings:
 
 
 @dataclass(frozen=True)
+class InputSettings:
+    """The part of a video that is wanted; both ends are included.
+
+    A moment is text: seconds (`"12.5"`), a time (`"1:02:03.5"`) or the number of a frame counted
+    from 0 (`"300f"`).
+    """
+
+    start: str | None = None  # nothing = from its beginning
+    end: str | None = None  # nothing = to its end
+
+
+@dataclass(frozen=True)
 class OutputSettings:
     """The files that are left behind."""
 
+    presets: tuple[str, ...] = ()  # deliverables beside the usual results, as `finalize` makes them
     overwrite: bool = False  # replace the results of an earlier run in the same folder
     resume: bool = False  # go on with a run that was broken off there
 
@@ -135,6 +148,7 @@ class Settings:
     output: OutputSettings = OutputSettings()
     pipeline: PipelineSettings = PipelineSettings()
     live: LiveSettings = LiveSettings()
+    input: InputSettings = InputSettings()
     limits: LimitSettings = LimitSettings()
 
 

@@ -46,6 +46,7 @@ from stream.colour import (
     rgb_matrix,
     tone_mapped,
 )
+from stream.timecode import later
 
 __all__ = ["BT601", "BT601_PAL", "BT709", "BT2020", "FULL", "LIMITED", "LUMA", "UNSPECIFIED",
            "Colour", "InputError", "Source", "open_container", "open_source",
@@ -97,7 +98,7 @@ class Source(ABC):
     deep_colour: Colour  # of the file's own numbers, and of the frames' `deep`
     bits: int  # of a component in the file
     trimmed: bool  # only the part between a start and an end
-    timecode: str | None  # of the file's first frame, such as 01:02:03;04
+    timecode: str | None  # of the first frame there is, such as 01:02:03;04
     pixel_aspect: Fraction  # width of one pixel over its height
     has_audio: bool
     names: list[str]  # images only: the output name of the picture whose pts is the index
@@ -468,12 +469,17 @@ class _Video(Source):
     ) -> Iterator[tuple[int, av.VideoFrame]]:
         """The pictures within the span.  Those before it are decoded and thrown away: exact in
         every file, at a fraction of what matting a frame costs."""
+        begun = False
         for index, (pts, picture) in enumerate(pictures):
             seconds = pts * self.time_base
             if self._span.over(index, seconds):
                 return
-            if self._span.begun(index, seconds):
-                yield pts, picture
+            if not self._span.begun(index, seconds):
+                continue
+            if index and self.timecode and not begun:
+                self.timecode = later(self.timecode, index, self.rate or Fraction(25))
+            begun = True
+            yield pts, picture
 
     def _converted(self, pictures: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[Frame]:
         """Upright full-range RGB, all of the first picture's size."""

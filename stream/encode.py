@@ -41,6 +41,7 @@ from stream.store import (
     StoreWriter,
     alpha_template,
 )
+from stream.timecode import fits
 
 # H.264 yuv420p, 960x540, one thread: ultrafast 4.0 ms and 28 kB, superfast 6.4 ms and 19 kB,
 # veryfast 10 ms and 13 kB per frame (same machine and day).  No B-frames: decode order is time
@@ -361,12 +362,19 @@ class _Clock:
     time_base: Fraction
     rate: Fraction | None
     trimmed: bool = False  # a part of the source: it starts at zero
+    timecode: str | None = None  # of the first frame
 
     @classmethod
     def of(cls, head: Mapping[str, Any]) -> _Clock:
         rate = Fraction(head["rate"]) if head["rate"] else None
         height, width = head["size"]
-        return cls((height, width), Fraction(head["time_base"]), rate, head.get("trimmed", False))
+        return cls(
+            (height, width),
+            Fraction(head["time_base"]),
+            rate,
+            head.get("trimmed", False),
+            head.get("timecode"),
+        )
 
     @property
     def step(self) -> int:
@@ -483,9 +491,14 @@ def _remux_composite(
         open_container(str(silent)) as given,
         av.open(f"file:{path}", "w", format="mp4", options=options) as out,
     ):
+        if clock.timecode and fits(clock.timecode, clock.rate):
+            out.metadata["timecode"] = clock.timecode
+        elif clock.timecode:
+            notes.append(f"the timecode {clock.timecode} does not fit {clock.rate} frames a second")
         coded = given.streams.video[0]
         video = out.add_stream_from_template(coded)
         video.time_base = time_base
+        video.codec_context.framerate = clock.rate or Fraction(25)  # a timecode track asks for it
         heard = _Sound(sound, out, -shift * time_base, notes)
         packets = _composite_packets(silent.parent) if silent.name == SILENT else _packets(silent)
         for index, (when, packet) in enumerate(zip(pts, packets, strict=False)):
@@ -504,7 +517,7 @@ def add_sound(
     silent: Path, path: Path, film: Any, pts: Sequence[int], sound: str | None, notes: list[str]
 ) -> None:
     """An MP4 of a coded video and the sound of the file `sound`; `film` is a `writers.Film`."""
-    clock = _Clock(film.size, film.time_base, film.rate, film.trimmed)
+    clock = _Clock(film.size, film.time_base, film.rate, film.trimmed, film.timecode)
     with _said(f"{path}: cannot be finished"):
         _remux_composite(silent, path, clock, pts, sound, True, notes)
 
@@ -808,6 +821,7 @@ def _head(
         head["pixel_aspect"] = str(source.pixel_aspect)  # width of a pixel over its height
         head["time_base"] = str(source.time_base)
         head["trimmed"] = source.trimmed
+        head["timecode"] = source.timecode
         head["rate"] = str(source.rate) if source.rate else None
     return head
 

@@ -30,7 +30,7 @@ from stream.decode import InputError, Source, Span, open_container, open_source
 from stream.encode import OutputError, add_sound, identity
 from stream.foreground import Foreground
 from stream.store import AlphaDecoder
-from stream.timecode import later
+from stream.timecode import fits, later
 from stream.writers import (
     PREMULTIPLIED,
     STRAIGHT,
@@ -152,6 +152,7 @@ class Delivered:
 
     paths: list[Path]
     frames: int
+    people: int
     notes: list[str]
 
 
@@ -160,7 +161,7 @@ def deliver(
     wishes: Wishes,
     *,
     source: str | None = None,
-    progress: Callable[[int], None] = lambda frames: None,
+    progress: Callable[[int], None] = lambda people: None,
 ) -> Delivered:
     """Make what is wished for from the results in `out`.
 
@@ -180,7 +181,7 @@ def deliver(
         except BaseException:
             job.discard()
             raise
-        return Delivered(job.finish(), frames, job.notes)
+        return Delivered(job.finish(), frames, len(job.numbers), job.notes)
 
 
 def _same_input(uri: str, document: Mapping[str, Any]) -> None:
@@ -267,7 +268,7 @@ class _Job:
                 f"there is no person {min(missing)} in this run; there are "
                 f"{', '.join(map(str, run.people)) or 'none'}"
             )
-        self._numbers = list(wishes.people or run.people)
+        self.numbers = list(wishes.people or run.people)
         self.notes: list[str] = []
         self._fronts: dict[tuple[int, bool], Foreground] = {}
         self._writers: list[tuple[str, Writer]] = []
@@ -295,19 +296,19 @@ class _Job:
             preset = PRESETS[name]
             groups: list[tuple[str, list[int]]]
             if preset.each:
-                groups = [(self._names[n], [n]) for n in self._numbers]
+                groups = [(self._names[n], [n]) for n in self.numbers]
                 if len(groups) > 1 and not re.search(r"{(person|id)}", self._wishes.template):
                     raise WishError(
                         f"{name} makes a file per person, and {len(groups)} people would share the "
                         f"name {self._wishes.template}; put {{person}} or {{id}} into it"
                     )
-                if name == "web" and len(self._numbers) > 1:
-                    groups.append(("everyone", self._numbers))
+                if name == "web" and len(self.numbers) > 1:
+                    groups.append(("everyone", self.numbers))
             elif name == "disco":
-                thirds = [self._numbers[i : i + 3] for i in range(0, len(self._numbers), 3)]
+                thirds = [self.numbers[i : i + 3] for i in range(0, len(self.numbers), 3)]
                 groups = [("-".join(str(n) for n in third), third) for third in thirds]
             else:
-                groups = [("everyone", self._numbers)]
+                groups = [("everyone", self.numbers)]
             for who, numbers in groups:
                 self._paths.append((name, self._path(name, who, numbers), numbers))
         taken: set[str] = set()
@@ -348,7 +349,13 @@ class _Job:
         rate = wishes.cfr or self._run.rate
         timecode = None
         if source.timecode:
-            timecode = later(source.timecode, frames_before, rate or Fraction(25))
+            if fits(source.timecode, rate):
+                assert rate is not None
+                timecode = later(source.timecode, frames_before, rate)
+            else:
+                self.notes.append(
+                    f"the timecode {source.timecode} does not fit {rate} frames a second; left out"
+                )
         self._film = film = Film(
             size=self._run.size,
             time_base=1 / wishes.cfr if wishes.cfr else self._run.time_base,
@@ -404,7 +411,7 @@ class _Job:
                 except (OSError, ValueError) as error:  # FFmpeg's errors are both
                     raise OutputError(f"{writer.path} cannot be written ({error})") from error
             frames += 1
-            progress(frames)
+            progress(sum(bool(alpha.any()) for alpha in alphas.values()))
         if not frames:
             raise InputError("no frame of this run lies between the given start and end")
         return frames
@@ -412,7 +419,7 @@ class _Job:
     def _matched(self) -> Iterator[tuple[Frame, dict[int, np.ndarray]]]:
         """Source frames and their mattes, side by side by their times, within the span."""
         span = Span.of(self._wishes.start, self._wishes.end)
-        mattes = self._run.mattes(self._numbers)
+        mattes = self._run.mattes(self.numbers)
         wanted = iter(self._run.pts)
         coming = next(wanted, None)
         for index, frame in enumerate(self._source.frames()):

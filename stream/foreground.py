@@ -19,7 +19,11 @@ import numpy as np
 
 SOLID, CLEAR = 250, 3  # codes at which a cell of the small picture is all person, or no one
 SMALL_ROWS = 270  # about the height of the picture the first guess is made on
-CLOSE = (13, 5)  # pixels across of the two refining blurs at 1080 rows, and scaled with the picture
+CLOSE = (
+    41,
+    11,
+)  # pixels across of the two refining blurs at 1080 rows; scaled with the picture
+LEAST = 7  # pixels across, however small the picture
 STILL = 0.02  # a change of colour, of 1, at which a pixel no longer counts as resting
 INERTIA = 0.6  # of what was guessed for a resting pixel a frame ago
 EPSILON = 1e-4
@@ -83,7 +87,7 @@ def estimated(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     guess, behind = out[part], back[:height, :width][part]
     guess = _explained(image, share, guess, behind)
     for across in CLOSE:
-        side = max(3, round(across * height / 1080) | 1)
+        side = max(LEAST, round(across * height / 1080) | 1)
         guess, behind = _closer(image, share, guess, behind, side)
     result = np.ascontiguousarray(out)
     freed = np.where(share == 1, image, guess)

@@ -35,3 +35,10 @@ def later(timecode: str, frames: int, rate: Fraction) -> str:
     hours, minutes = divmod(minutes, 60)
     mark = match.group(4)
     return f"{hours % 24:02}:{minutes:02}:{seconds:02}{mark}{frame:02}"
+
+
+def fits(timecode: str, rate: Fraction | None) -> bool:
+    """Whether a timecode track can count at this rate; drop-frame belongs to multiples of 29.97."""
+    if rate is None or round(rate) not in (24, 25, 30, 48, 50, 60, 100, 120, 150):
+        return False
+    return not (set(timecode) & set(";.")) or round(rate) % 30 == 0

@@ -3,6 +3,9 @@
 import json
 import os
 
+import av
+import pytest
+
 import run_stream
 from stream.decode import open_source
 from tests.fakes import SquaresEngine, write_clip
@@ -35,3 +38,56 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert run("finalize", tmp_path) == 3
     assert "neither results nor an unfinished run" in capsys.readouterr().err
     assert run("finalize") == 2
+
+
+def test_deliverables_can_be_made_in_the_same_call(tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", frames=6, rate=25)
+
+    argv = (clip, "-o", tmp_path / "out", "--preset", "matte,png", "--start", "2f", "--end", "0.16")
+    assert run(*argv, "--json") == 0
+
+    done = [json.loads(line) for line in capsys.readouterr().out.splitlines()][-1]
+    assert done["frames"] == 3
+    assert any(path.endswith("matte/clip_person_0001.mp4") for path in done["paths"])
+    assert len(os.listdir(tmp_path / "out/png/clip_person_0002")) == 3
+    told = json.loads((tmp_path / "out/manifest.json").read_text())["matte"]
+    assert len(told["run"]["weights"]) == 64
+    assert told["run"]["weights_terms"] == "weights/README.md"
+    assert told["run"]["settings"]["input"] == {"start": "2f", "end": "0.16"}
+
+
+def test_a_part_of_a_clip_keeps_its_sound_and_timecode(tmp_path):
+    clip = write_clip(
+        tmp_path / "clip.mov", frames=50, rate=25, audio="aac", metadata={"timecode": "01:00:00:24"}
+    )
+
+    assert run(clip, "-o", tmp_path / "out", "--start", "1.0", "--end", "1.36") == 0
+
+    with av.open(str(tmp_path / "out/composite.mp4")) as file:
+        times = [frame.time for frame in file.decode(video=0)]
+        assert file.streams.video[0].metadata["timecode"] == "01:00:01:24"
+    assert times == pytest.approx([i / 25 for i in range(10)])
+    with av.open(str(tmp_path / "out/composite.mp4")) as file:
+        heard = [float(p.pts * p.time_base) for p in file.demux(audio=0) if p.size]
+    assert 0 <= heard[0] < 0.03
+    assert 0.3 < heard[-1] < 0.45
+    assert json.loads((tmp_path / "out/people.json").read_text())["trimmed"] is True
+
+
+def test_wishes_that_make_no_sense_end_with_2(tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", frames=3)
+    assert run(clip, "-o", tmp_path / "out", "--preset", "prores") == 2
+    assert not (tmp_path / "out").exists()
+    run(clip, "-o", tmp_path / "out")
+
+    for words, said in (
+        (["--preset", "nle", "--template", "{source}"], "put {person}"),
+        (["--preset", "disco", "--codec", "h264"], "4:2:0"),
+        (["--preset", "nle", "--name", "Anna"], "NUMBER=TEXT"),
+        (["--preset", "nle", "--cfr", "fast"], "--cfr"),
+    ):
+        assert run("finalize", tmp_path / "out", *words) == 2
+        assert said in capsys.readouterr().err
+    assert run("finalize", tmp_path / "out", "--preset", "matte", "--start", "soon") == 3
+    assert run("finalize", tmp_path / "out", "--preset", "matte") == 0
+    assert run("finalize", tmp_path / "out", "--preset", "matte") == 5
