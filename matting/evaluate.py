@@ -52,7 +52,10 @@ class Published:
     def __init__(self, weights: Path, device: str, side: int | None) -> None:
         from matting.network.published import network
 
-        self.network, self.side = network.load(weights)[0].to(device), side or network.SIDE
+        made, facts = network.load(weights)
+        if "licence" in facts:
+            print(f"licence: {facts['licence']}", file=sys.stderr)
+        self.network, self.side = made.to(device), side or network.SIDE
         self.name = f"{network.NAME} at {self.side} x {self.side}"
         self.key = f"{_digest(weights)}-{self.side}"
 

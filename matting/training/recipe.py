@@ -66,8 +66,8 @@ class Recipe:
     def digest(self) -> str:
         """Identity of everything that changes what is learned; a resume must agree with it."""
         told = asdict(self)
-        for free in ("run", "data", "rendered", "start", "labels", "weights", "workers", "save_every",
-                     "validate_every", "validation"):  # fmt: skip
+        for free in ("run", "data", "rendered", "start", "labels", "weights", "workers",
+                     "save_every", "validate_every", "validation"):  # fmt: skip
             told.pop(free)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

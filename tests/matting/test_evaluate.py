@@ -145,12 +145,14 @@ def test_weights_of_either_network_are_taken(him2k, capsys):
                        united=32, trimap=16, fine=8)  # fmt: skip
     live.save(live.LiveNetwork(sizes), him2k / "live.safetensors")
     thin = published.Sizes(codes=4, layers=1, depths=(1, 1, 1, 1), thin=8)
-    published.save(published.PublishedNetwork(thin), him2k / "published.safetensors")
+    made = published.PublishedNetwork(thin)
+    published.save(made, him2k / "published.safetensors", licence="for trying out only")
     (him2k / "other.safetensors").write_bytes(b"nothing")
 
     for name, more in (("live", ()), ("published", ("--side", "64"))):
         what = ("--weights", f"{name}.safetensors")
         code, told = run(him2k, "--json", "--fresh", *more, what=what, capsys=capsys)
         assert code == 0 and 0 <= json.loads(told.out)["emad"] <= 1000
+        assert ("licence: for trying out only" in told.err) == (name == "published")
     code, told = run(him2k, what=("--weights", "other.safetensors"), capsys=capsys)
     assert code == 2 and "not a safetensors file" in told.err

@@ -3,16 +3,18 @@
 The last takes minutes and runs with `make test-published` only.
 """
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from matting import metrics  # noqa: E402
+from matting import evaluate, metrics  # noqa: E402
 from matting.datasets import Picture  # noqa: E402
 from matting.network.published import network as published  # noqa: E402
 from matting.network.published.network import Sizes  # noqa: E402
@@ -140,6 +142,36 @@ def test_the_program_trains_the_network_its_recipe_names(tmp_path, monkeypatch, 
     assert "no/images/natural: no such folder" in capsys.readouterr().err
     with pytest.raises(DataError):
         Steps(training.read(tmp_path / "r.yaml"), 0)
+
+
+def test_data_sets_and_synthesis_are_mixed_and_the_weights_can_be_measured(
+    drawn_data, tmp_path, monkeypatch, capsys
+):
+    """From a recipe and a folder of pictures to a table."""
+    figure = np.zeros((64, 96), np.uint8)
+    figure[10:60, 20:50] = 255
+    for name in ("a", "b"):
+        for path in (tmp_path / f"set/images/{name}.png", tmp_path / f"set/alphas/{name}/00.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), figure)
+    (tmp_path / "r.yaml").write_text(
+        f"network: e2e_him_swin_t\nrun: {tmp_path}/run\nsteps: 2\nworkers: 0\nbatch: 2\n"
+        "size: [64, 64]\nsizes: {thin: 8, layers: 1, codes: 4, depths: [1, 1, 1, 1]}\n"
+        f"data: [{{name: folder, root: {tmp_path}/set}}, {{name: synthesis, root: {drawn_data}}}]"
+    )
+    monkeypatch.setattr("sys.argv", ["training", str(tmp_path / "r.yaml"), "--device", "cpu"])
+    seen = set()
+    for step in range(4):
+        sample = Steps(training.read(tmp_path / "r.yaml"), 0).sample(step, 0)
+        seen.add(bool(np.ptp(sample.rgb, axis=2).any()))  # the folder's pictures are gray
+
+    assert seen == {False, True}
+    assert program.main() == 0
+    words = ["folder", "--data", str(tmp_path / "set"), "--side", "64", "--json",
+             "--weights", str(tmp_path / "run/weights.safetensors"),
+             "--state", str(tmp_path / "s.ndjson")]  # fmt: skip
+    assert evaluate.main(words) == 0
+    assert json.loads(capsys.readouterr().out)["people"] == 2
 
 
 @pytest.mark.skipif(os.environ.get("SLOW") != "1", reason="minutes: make test-published")
