@@ -364,7 +364,7 @@ def _digest(path: Path) -> str:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m matting.evaluate", description=__doc__.splitlines()[0]
+        prog="python -m matting.evaluate", description=__doc__.splitlines()[0][:-1]
     )
     parser.add_argument("dataset", help=", ".join(DATASETS))
     parser.add_argument("--data", type=Path, help="where it was unpacked; default: data/DATASET")

@@ -235,6 +235,17 @@ def test_a_file_that_would_run_code_is_not_loaded(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"hi\n", b"PK\x03\x04 cut short", b"\x80\x02}q\x00"])
+def test_a_damaged_file_is_an_error_in_one_line(content, tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["convert", str(tmp_path / "x.ckpt"), str(tmp_path / "y")])
+
+    assert convert.main() == 2
+    told = capsys.readouterr().err
+    assert "x.ckpt is no checkpoint, or damaged" in told and told.count("\n") == 1
+    assert not (tmp_path / "y").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [(lambda s: s.pop("c1.2.bias"), "alpha_head.second.bias is missing"),

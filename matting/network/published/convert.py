@@ -109,10 +109,14 @@ def read(path: Path) -> dict[str, Tensor]:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise NotThisCheckpoint(
-            f"{path} holds more than tensors and could run its code; not loaded ({error})"
-        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # what is no checkpoint can break a reader of them in any way
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            why = "holds more than tensors and could run its code; it was not run"
+        else:
+            why = f"is no checkpoint, or damaged ({type(error).__name__})"
+        raise NotThisCheckpoint(f"{path} {why}") from None
     for name in ("state_dict", "model", "net", "network"):
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
@@ -133,7 +137,7 @@ def convert(source: Path, target: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m matting.network.published.convert", description=__doc__.splitlines()[0]
+        prog="python -m matting.network.published.convert", description=__doc__.splitlines()[0][:-1]
     )
     parser.add_argument("checkpoint", type=Path, help="the authors' swintiny.ckpt")
     parser.add_argument("weights", type=Path, help="the .safetensors file to write")

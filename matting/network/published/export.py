@@ -137,7 +137,7 @@ def export(
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m matting.network.published.export", description=__doc__.splitlines()[0]
+        prog="python -m matting.network.published.export", description=__doc__.splitlines()[0][:-1]
     )
     parser.add_argument("weights", type=Path)
     parser.add_argument("--out", type=Path, help="default: beside the weights, as .onnx")
