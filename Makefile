@@ -11,7 +11,7 @@ DATA   ?= ../shared/data
 COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-faults test-published fuzz check bench eval train clean
+.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval train clean
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
@@ -26,16 +26,16 @@ help:
 	@echo "make eval      quality in one table against DATA=$(DATA); the worst cases in out/eval/"
 	@echo "make train     train the live network (configs/train_live.yaml; hours)"
 
-$(VENV)/core.stamp: pyproject.toml
+$(VENV)/core.stamp: pyproject.toml requirements/core.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit("Troupe needs Python 3.11 or later, found " + sys.version.split()[0] + "; name one with: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "installing the core packages into $(VENV)/ ..."
-	@$(PIP) .
+	@$(PIP) . -c requirements/core.txt
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml $(VENV)/core.stamp
+$(VENV)/dev.stamp: pyproject.toml requirements/dev.txt $(VENV)/core.stamp
 	@echo "installing the development packages into $(VENV)/ ..."
-	@$(PIP) ".[dev]"
+	@$(PIP) ".[dev]" -c requirements/dev.txt
 	@touch $@
 
 setup: $(VENV)/dev.stamp
@@ -69,6 +69,11 @@ check: $(VENV)/dev.stamp
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/test_arrows.py
 	$(BIN)/python .ci/licences.py
+	$(BIN)/python .ci/lock.py --check
+
+# Write the versions that are installed into requirements/, after pyproject.toml asks for others.
+lock: $(VENV)/dev.stamp
+	$(BIN)/python .ci/lock.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.engines

@@ -296,13 +296,11 @@ def _catch_up(
 ) -> None:
     """Read past the frames that are done, and make the composites that the crash has taken."""
     for index, (frame, mattes) in enumerate(begun.again(islice(frames, begun.frames))):
-        if composer.remembers:
+        missing = index >= files.composed
+        if missing or composer.remembers:
             picture = composer.compose(frame, mattes)
-            files.recompose(index, frame, lambda picture=picture: picture)
-        else:
-            files.recompose(
-                index, frame, lambda frame=frame, mattes=mattes: composer.compose(frame, mattes)
-            )
+            if missing:
+                files.recompose(frame, picture)
         console.progress(len(mattes))
 
 

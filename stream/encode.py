@@ -157,9 +157,14 @@ class Deliverables:
         """What is needed to go on after the frames so far, should the process die."""
         self._files.keep(note)
 
-    def recompose(self, index: int, frame: Frame, composite: Callable[[], np.ndarray]) -> None:
-        """Add the composite of a frame whose mattes are on the disk already, where it is not."""
-        self._files.recompose(index, frame, composite)
+    @property
+    def composed(self) -> int:
+        """Of how many frames of a run that is gone on with the composite is there."""
+        return self._files.composed
+
+    def recompose(self, frame: Frame, composite: np.ndarray) -> None:
+        """Add the composite of the next frame whose mattes are on the disk, and it is not."""
+        self._files.recompose(frame, composite)
 
     def leave(self) -> None:
         """Let go of everything as it is: there are no results, and the run can be gone on with."""
@@ -254,14 +259,14 @@ class _VideoFiles:
         begun: Begun | None = None,
     ) -> None:
         self._out, self._working, self._source, self._about = out, working, source, about
-        self._composed = 0  # frames whose composite is in earlier parts
+        self.composed = 0  # frames whose composite is in earlier parts
         if begun is None:
             self._store = StoreWriter(working / STORE, run_head(source, about, out))
             part = working / SILENT
         else:
             self._store = StoreWriter.resume(working / STORE, begun.frames)
-            self._composed = min(begun.frames, max(0, _composed(working) - 1))
-            part = _next_part(working, self._composed)
+            self.composed = min(begun.frames, max(0, _composed(working) - 1))
+            part = _next_part(working, self.composed)
         self._composite = _Composite(part, source)
 
     @property
@@ -272,10 +277,9 @@ class _VideoFiles:
         with _said(f"{self._out}: writing failed"):
             self._store.checkpoint(note)
 
-    def recompose(self, index: int, frame: Frame, composite: Callable[[], np.ndarray]) -> None:
-        if index >= self._composed:
-            with _said(f"{self._out}: writing failed at {frame.seconds:.2f} s"):
-                self._composite.write(frame, composite())
+    def recompose(self, frame: Frame, composite: np.ndarray) -> None:
+        with _said(f"{self._out}: writing failed at {frame.seconds:.2f} s"):
+            self._composite.write(frame, composite)
 
     @staticmethod
     def names(source: Source) -> list[str]:
@@ -674,7 +678,7 @@ def _crash_safe(path: Path) -> av.container.OutputContainer:
 
 
 class _PictureFiles:
-    frames = 0  # photographs are not gone on with: each is finished at once
+    frames = composed = 0  # photographs are not gone on with: each is finished at once
 
     def keep(self, note: bytes) -> None:
         pass
@@ -682,7 +686,7 @@ class _PictureFiles:
     def close(self) -> None:
         pass
 
-    def recompose(self, index: int, frame: Frame, composite: Callable[[], np.ndarray]) -> None:
+    def recompose(self, frame: Frame, composite: np.ndarray) -> None:
         pass
 
     def __init__(self, out: Path, working: Path, source: Source, about: Mapping[str, Any]) -> None:

@@ -150,7 +150,7 @@ class _Reader:
                 return table
             case ["object", module, name, fields]:
                 found = self._class(module, name)
-                thing = object.__new__(found)
+                thing: Any = object.__new__(found)
                 self._known.append(thing)
                 for field, item in fields:
                     if field.startswith("__"):
