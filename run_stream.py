@@ -154,6 +154,7 @@ def matte_one(
         Composer(look, source.size) as composer,
     ):
         loaded = engine()  # after these: a missing file should not wait for a network to load
+        tracker, names = named_tracker(uri, settings, loaded, limits=limits)
         network = GuardedEngine(loaded, tell=source.damage.append, note=console.warning)
         about = {
             "engine": network.name,
@@ -178,11 +179,11 @@ def matte_one(
                     files.leave()
                     console.warning(f"stopped by {stop.name}; the unfinished run is as it was")
                     return Outcome(begun.frames, 0, False)
-            notes = _notes(begun, settings) if source.kind == "video" else None
+            notes = _notes(begun, settings, tracker) if source.kind == "video" else None
             with (
                 ahead(pictures_in, depth=depth.decode_ahead, name="decode") as frames,
                 ahead(
-                    matted(frames, network, source, settings, begun, notes),
+                    matted(frames, network, source, settings, begun, notes, tracker, files.working),
                     depth=depth.matte_ahead, name="matte",
                 ) as people,
                 ahead(
@@ -192,6 +193,7 @@ def matte_one(
                 _write(pictures, files, console, notes)
             stopped = stop.signal is not None
             report = files.finish(complete=not stopped)
+        names(out, report.people, console)
         for note in [*source.notes, *report.notes]:
             console.note(f"note: {note}")
         for damage in source.damage:
@@ -235,6 +237,8 @@ def matted(
     settings: Settings,
     begun: Begun | None = None,
     notes: Notes | None = None,
+    tracker: Tracker | None = None,
+    working: Path | None = None,
 ) -> Iterator[tuple[Frame, Mattes]]:
     """Everyone in every frame, under their number: followed in a video, counted in a photograph.
 
@@ -244,9 +248,16 @@ def matted(
 
     if source.kind == "images":
         return matte_each(frames, engine, settings.tracking.confident_score)
-    tracker = notes.tracker if notes else new_tracker(settings)
-    state = begun.state["state"] if begun and begun.state else None
-    return follow(matte(frames, engine, state, notes), tracker)
+    from stream.fill import fill
+
+    tracker = tracker or (notes.tracker if notes else new_tracker(settings))
+    wanted = settings.people
+    if wanted.second_look and working is not None:
+        followed = looked_at_twice(matte(frames, engine), tracker, source, working)
+    else:
+        state = begun.state["state"] if begun and begun.state else None
+        followed = follow(matte(frames, engine, state, notes), tracker)
+    return fill(followed, wanted.fill_gaps) if wanted.fill_gaps else followed
 
 
 def _digest(settings: Settings) -> str | None:
@@ -281,10 +292,11 @@ def _begun(out: Path, head: Mapping[str, Any], console: Console) -> Begun | None
     return found
 
 
-def _notes(begun: Begun | None, settings: Settings) -> Notes:
+def _notes(begun: Begun | None, settings: Settings, tracker: Tracker) -> Notes | None:
     from stream.resume import Notes
 
-    tracker = new_tracker(settings)
+    if settings.people.second_look or settings.people.fill_gaps:
+        return None  # what is still to come decides about frames that are done: start over instead
     if begun is None or begun.state is None:
         return Notes(tracker)
     tracker.restore(begun.state["tracker"])
@@ -302,6 +314,21 @@ def _catch_up(
             if missing:
                 files.recompose(frame, picture)
         console.progress(len(mattes))
+
+
+def looked_at_twice(
+    matted: Iterable[tuple[Frame, Mattes]], tracker: Tracker, source: Source, working: Path
+) -> Iterator[tuple[Frame, Mattes]]:
+    """Everyone under their number, once the whole video was seen; the mattes wait in a file."""
+    from stream.aside import Aside
+    from tracking.offline import SecondLook
+
+    look = SecondLook(tracker)
+    with Aside(working / "aside.troupe", source) as aside:
+        for frame, mattes in matted:
+            look.add(mattes, frame.seconds, frame.rgb)
+            aside.put(frame, mattes)
+        yield from aside.named(look.numbers())
 
 
 def _until(stop: Stop, source: Source) -> Iterator[Frame]:
@@ -342,6 +369,35 @@ def new_tracker(settings: Settings) -> Tracker:
         return Tracker(TrackerSettings(**asdict(settings.tracking)))
     except ValueError as error:
         raise ConfigError(f"tracking: {error}") from None
+
+
+def named_tracker(
+    uri: str, settings: Settings, engine: Engine, **opening: Any
+) -> tuple[Tracker, Callable[[Path, list[int], Console], None]]:
+    """A tracker who knows the people with a name, and what to do with the names in the end: they
+    go into the results of a folder, and what was seen of them into the roster."""
+    tracker, wanted = new_tracker(settings), settings.people
+    if not wanted.enroll and wanted.roster is None:
+        return tracker, lambda out, people, console: None
+    from commands.enrol import enrol, roster_of
+    from stream.identities import rename
+
+    weights = Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
+    roster = roster_of(wanted.roster, weights)
+    enrol(roster, wanted.enroll, uri, engine, **opening)
+    roster.brief(tracker, Path(uri).name)
+
+    def finish(out: Path, people: list[int], console: Console) -> None:
+        for pin in tracker.missed_pins:
+            x, y = pin.point
+            console.warning(f"nobody was at {x:g},{y:g} of {pin.seconds:g} s to be {pin.name}")
+        if named := {number: tracker.names[number] for number in people if number in tracker.names}:
+            rename(out, named)
+        roster.learn(tracker.known_codes())
+        if wanted.roster is not None:
+            roster.save(Path(wanted.roster))
+
+    return tracker, finish
 
 
 def ready_engine(

@@ -19,6 +19,7 @@ examples:
   python run_stream.py clip.mp4 -o out/
   python run_stream.py clip.mp4 -o out/ --background beach.jpg --person 2=blur --person 3=remove
   python run_stream.py photos/ portrait.jpg -o out/ --background "#00b140"
+  python run_stream.py clip.mp4 -o out/ --enroll anna=anna.jpg --enroll bert=12.5@640,360
   python run_stream.py clip.mp4 -o out/ --set tracking.memory_seconds=4
 
 what is written:
@@ -123,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--background", metavar="BACKGROUND", help="what is behind everyone in the composite")
     add("--person", action="append", default=[], metavar="ID=TREATMENT",
         help="what happens to one person, such as 2=blur; may be repeated")  # fmt: skip
+    add("--enroll", action="append", default=[], metavar="NAME=PICTURE",
+        help="someone's name: a picture, or SECONDS@X,Y of the input; may be repeated")  # fmt: skip
+    add("--max-people", metavar="N", help="how many people there are, where that is known")
+    add("--roster", metavar="JSON", help="file of names, read and written: who was enrolled before")
     add("--engine", metavar="NAME[,NAME]", help="what runs the network, in order of preference")
     add("--weights", metavar="PATH", help="trained weights to use instead of the shipped ones")
     add("--threads", metavar="N", help="CPU threads of the network; default: all cores")
@@ -163,6 +168,17 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
     if said.person:
         look["people"] = dict(_person(text) for text in said.person)
     options: dict[str, Any] = {"engine": engine, "look": look}
+    people: dict[str, Any] = {}
+    if getattr(said, "enroll", None):  # `live` has looks and engines, and no enrolment
+        people["enroll"] = dict(_enrolled(text) for text in said.enroll)
+    if getattr(said, "roster", None) is not None:
+        people["roster"] = said.roster
+    if people:
+        options["people"] = people
+    if getattr(said, "max_people", None) is not None:
+        if not said.max_people.isdecimal() or int(said.max_people) < 1:
+            raise ConfigError(f"--max-people should be a number from 1, got {said.max_people!r}")
+        options["tracking"] = {"max_people": int(said.max_people)}
     wishes = {"overwrite": said.overwrite, "resume": said.resume}
     output: dict[str, Any] = {name: True for name, wished in wishes.items() if wished}
     if said.preset:
@@ -179,6 +195,15 @@ def _person(text: str) -> tuple[int, str]:
             f"--person {text}: expected ID=TREATMENT with the person's number, such as 2=blur"
         )
     return int(number), _treatment(treatment, f"--person {text}")
+
+
+def _enrolled(text: str) -> tuple[str, str]:
+    name, equals, how = text.partition("=")
+    if not equals or not name.strip() or not how.strip():
+        raise ConfigError(
+            f"--enroll {text}: expected NAME=PICTURE, such as anna=anna.jpg, or NAME=SECONDS@X,Y"
+        )
+    return name.strip(), how.strip()
 
 
 def _treatment(text: str, option: str) -> str:

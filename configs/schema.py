@@ -75,6 +75,17 @@ class TrackingSettings:
 
 
 @dataclass(frozen=True)
+class PeopleSettings:
+    """Who has a name."""
+
+    # name -> a picture of this person, or seconds@x,y: who is at this point of the input
+    enroll: Mapping[str, str] = field(default_factory=dict)
+    roster: str | None = None  # JSON file of those who were enrolled; read, and written at the end
+    second_look: bool = False  # a file is followed forward and backward before anyone gets a number
+    fill_gaps: int = number(0, 0, 5)  # holes of up to so many frames are closed, where one can see
+
+
+@dataclass(frozen=True)
 class LookSettings:
     """What happens to whom in the composite.  The alpha tracks are the same whatever is set here.
 
@@ -144,6 +155,7 @@ class Settings:
 
     engine: EngineSettings = EngineSettings()
     tracking: TrackingSettings = TrackingSettings()
+    people: PeopleSettings = PeopleSettings()
     look: LookSettings = LookSettings()
     output: OutputSettings = OutputSettings()
     pipeline: PipelineSettings = PipelineSettings()

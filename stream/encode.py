@@ -106,7 +106,7 @@ class Deliverables:
             )
         with _said(f"{self._out}: results cannot be written there"):
             self._out.mkdir(parents=True, exist_ok=True)
-            working = self._out / UNFINISHED
+            self.working = working = self._out / UNFINISHED
             if begun is None or begun.state is None:
                 _clear(working, overwrite or begun is not None)
                 _refuse_without_room(self._out, source)

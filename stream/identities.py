@@ -1,10 +1,10 @@
 """Who is who in a finished run, put right by hand: merge, split, rename, delete.
 
 Only `people.json` and `alpha.mkv` are touched, and no network runs.  Every frame of a track stands
-alone, so a track is edited by handing its packets to another track: what is copied stays the same to
-the bit, and a frame is coded anew only where two people who are both in it become one.  The results
-are replaced when the new ones are whole.  Other deliverables made earlier are not changed: make them
-again (`finalize`).
+alone, so a track is edited by handing its packets to another track: what is copied stays the same
+to the bit, and a frame is coded anew only where two people who are both in it become one.  The
+results are replaced when the new ones are whole.  Other deliverables made earlier are not changed:
+make them again (`finalize`).
 """
 
 from __future__ import annotations

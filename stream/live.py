@@ -350,7 +350,9 @@ class Live:
             due[0].thumbnail_made = seconds
 
 
-def named_now(mattes: Mattes, tracker: Tracker, seconds: float, rgb: np.ndarray) -> Mattes:
+def named_now(
+    mattes: Mattes, tracker: Tracker, seconds: float, rgb: np.ndarray | None = None
+) -> Mattes:
     """Everyone who is confirmed at this moment, by id; nobody waits for later frames."""
     ids = tracker.update(mattes, seconds, rgb=rgb)
     ids = np.array([tracker.resolved.get(int(i), int(i)) for i in ids], np.int64)

@@ -50,6 +50,7 @@ ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
 TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
 LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
+LEARN_FRAMES = 4  # every so many frames the meaning of cosines is learnt: they change slowly
 ALBUM_FRAMES = 8  # every so many frames a person is looked at for something new
 STATE_VERSION = 1
 
@@ -149,6 +150,7 @@ class Tracker:
         seconds: float,
         camera: np.ndarray | None = None,
         rgb: np.ndarray | None = None,
+        change: Change | None = None,
     ) -> np.ndarray:
         """(N,) int64: the number of everyone in the frame at this time.
 
@@ -158,12 +160,13 @@ class Tracker:
 
         `rgb` (H, W, 3) uint8, the picture, shows cuts and the camera's motion.  `camera` (2, 3),
         where it is known better, is the affine motion of the background from the previous frame to
-        this one, in pixels.  The `ids` of the mattes are ignored.
+        this one, in pixels.  `change` is what a `Scenery` has said already, instead of `rgb`.  The
+        `ids` of the mattes are ignored.
         """
         elapsed, restarted = self._advance(seconds)
-        change = Change(restarted, restarted, None)
-        if rgb is not None:
+        if rgb is not None and change is None:
             change = self._scenery.change(rgb, mattes.coarse, elapsed)
+        change = change or Change(restarted, restarted, None)
         camera = change.camera if camera is None else _affine(camera)
         seen = self._look(mattes)
         names = np.full(len(mattes), UNTRACKED, np.int64)
@@ -276,6 +279,10 @@ class Tracker:
         self._seconds, self._clock, self._restarted = told["times"]
         self._scenery = Scenery()
         self._scenery.restore(told["scenery"], group("scenery"))
+
+    def agreement_of(self, cosine: np.ndarray) -> np.ndarray:
+        """What cosines of codes mean, after what was seen: 0 a stranger, 1 the same person."""
+        return self._agreement.of(cosine)
 
     def known_codes(self) -> dict[str, np.ndarray]:
         """Codes (k, D) of everyone with a name, to `enrol` them again in another video."""
@@ -420,7 +427,7 @@ class Tracker:
                 motion_weight -= wanted.code_weight * trust
             score[open_] = evidence + motion_weight * likeness[open_]
         pairs.settle(score, option)
-        if seen.code.shape[1]:
+        if seen.code.shape[1] and self._frame % LEARN_FRAMES == 0:
             self._learn(seen, pairs, cosine, clear)
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
