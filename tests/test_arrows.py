@@ -22,7 +22,7 @@ ARROWS = {
     "engines": ("matting.frames", "matting.network"),
     "web": ("configs", "stream", "engines", "tracking", "matting.frames", "run_stream", "troupe"),
     "troupe": ("configs", "stream", "engines", "tracking", "matting.frames", "run_stream"),
-    "run_stream": ("configs", "stream", "engines", "tracking", "matting.frames"),
+    "run_stream": ("commands", "configs", "stream", "engines", "tracking", "matting.frames"),
     "commands": ("configs", "stream", "engines", "tracking", "matting.frames"),
     "bench": ("configs", "stream", "engines", "tracking", "matting", "run_stream", "troupe", "web"),
 }

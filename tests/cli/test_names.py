@@ -112,3 +112,21 @@ def test_nobody_beyond_the_number_told_gets_one(clip, tmp_path):
     assert run(clip, "-o", tmp_path / "out", "--max-people", "1") == 0
     assert list(names(tmp_path / "out")) == [1]
     assert np.isin(run(clip, "-o", tmp_path / "no", "--max-people", "none"), [2])
+
+
+def test_a_second_look_at_the_whole_video_gives_the_same_mattes_and_leaves_nothing_behind(
+    clip, tmp_path
+):
+    once, twice = tmp_path / "once", tmp_path / "twice"
+
+    assert run(clip, "-o", once) == 0
+    assert run(clip, "-o", twice, "--config", "configs/thorough.yaml") == 0
+
+    assert sorted(path.name for path in twice.iterdir()) == sorted(p.name for p in once.iterdir())
+    told = [json.loads((out / "people.json").read_text())["people"] for out in (once, twice)]
+    assert told[0] == told[1]
+    packets = []
+    for out in (once, twice):
+        with av.open(str(out / "alpha.mkv")) as file:
+            packets.append([bytes(p) for p in file.demux(*file.streams.video) if p.size])
+    assert packets[0] == packets[1]
