@@ -267,7 +267,7 @@ def clothes_texture(worn: Worn, library: Library, rng: np.random.Generator) -> n
 def hair_colour(rng: np.random.Generator, traits: Traits) -> np.ndarray:
     """RGB 0 to 1: dark more often than fair; grey with the years; now and then dyed."""
     if traits.years > 50 and rng.random() < (traits.years - 45) / 35:
-        return _hsv(0.1, rng.uniform(0, 0.12), rng.uniform(0.45, 0.85))
+        return _hsv(0.1, rng.uniform(0, 0.12), rng.uniform(0.4, 0.66))
     if rng.random() < 0.05:
         return _hsv(rng.random(), rng.uniform(0.4, 0.8), rng.uniform(0.3, 0.7))
     if rng.random() < 0.3 + 0.7 * (1 - traits.caucasian):
@@ -276,7 +276,7 @@ def hair_colour(rng: np.random.Generator, traits: Traits) -> np.ndarray:
     if kind < 0.5:
         return _hsv(rng.uniform(0.05, 0.09), rng.uniform(0.45, 0.65), rng.uniform(0.15, 0.4))
     if kind < 0.88:
-        return _hsv(rng.uniform(0.09, 0.13), rng.uniform(0.3, 0.55), rng.uniform(0.45, 0.8))
+        return _hsv(rng.uniform(0.09, 0.13), rng.uniform(0.3, 0.55), rng.uniform(0.4, 0.64))
     return _hsv(rng.uniform(0.03, 0.06), rng.uniform(0.6, 0.8), rng.uniform(0.3, 0.55))
 
 
@@ -327,6 +327,11 @@ def dress(library: Library, traits: Traits, rng: np.random.Generator) -> list[tu
     if rng.random() < 0.12:
         wanted = styles
     bald = 0.14 if own == "male" and not traits.child else 0.0
+    if rng.random() < 0.07:
+        hats = [n for n in library.names("clothes") if n.startswith("fedora")]
+        if hats:
+            kinds.append(("clothes", library.worn("clothes", str(rng.choice(hats)))))
+            wanted = [n for n in wanted if n in ("short02", "short04", "long01")] or wanted
     if rng.random() >= bald:
         kinds.append(("hair", library.worn("hair", str(rng.choice(wanted)))))
     brows = [n for n in library.names("eyebrows") if library.worn("eyebrows", n).texture]
@@ -370,12 +375,54 @@ def assemble(library: Library, traits: Traits, rng: np.random.Generator) -> Pers
         material.append(np.full(len(thing.mesh.triangles), len(materials), np.int32))
         materials.append(_material(library, kind, thing, hair, rng))
         start += len(fitted)
+        if kind == "hair" and rng.random() < 0.75:
+            long = 0.4 if thing.name.startswith("short") else 1.0
+            points, ribbons, roots = flyaways(fitted, rng, long)
+            vertices.append(points)
+            weights.append(_weights(library, thing)[roots])
+            faces.append(ribbons + start)
+            uvs.append(np.full((len(ribbons), 3, 2), 0.5))
+            material.append(np.full(len(ribbons), len(materials), np.int32))
+            strand = np.array([*(hair * 255), rng.uniform(90, 220)]).astype(np.uint8)
+            materials.append(Material(np.tile(strand, (2, 2, 1)), HAIR, True, True))
+            start += len(points)
     mesh = np.concatenate(vertices)
     return Person(
         traits, base, mesh, sparse.vstack(weights, format="csr"),
         np.concatenate(faces).astype(np.int32), np.concatenate(uvs).astype(np.float32),
         np.concatenate(material), tuple(materials), np.arange(len(mesh), dtype=np.int32),
     )  # fmt: skip
+
+
+def flyaways(
+    hair: np.ndarray, rng: np.random.Generator, long: float, steps: int = 6
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Single hairs that stand off: (V, 3) points, (T, 3) triangles of thin ribbons, and for each
+    point the vertex of the (H, 3) `hair` mesh it grows from.  What makes hair hard to matte."""
+    count = int(rng.integers(30, 260))
+    roots = rng.integers(len(hair), size=count)
+    outward = hair[roots] - hair.mean(0) - np.float32([0, 0.3, 0])
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True) + 1e-6
+    along = 0.8 * outward + [0, -0.5, 0] + rng.normal(0, 0.45, (count, 3))
+    reach = np.minimum(np.exp(rng.normal(-0.5, 0.5, (count, 1))), 1.3)  # decimetres
+    step = long * reach / steps
+    side = np.cross(along, rng.normal(0, 1, (count, 3)))
+    side /= np.linalg.norm(side, axis=1, keepdims=True) + 1e-6
+    wide = rng.uniform(0.006, 0.018, (count, 1))
+    at, points = hair[roots].astype(np.float64), []
+    bend = rng.normal(0, 0.25, (count, 3))
+    for k in range(steps + 1):
+        taper = wide * (1 - 0.7 * k / steps) / 2
+        points.append(np.stack([at - side * taper, at + side * taper], 1))
+        along = along / np.linalg.norm(along, axis=1, keepdims=True)
+        at = at + along * step
+        along = along + bend + [0, -0.18, 0]
+    first = 2 * (steps + 1) * np.arange(count)[:, None, None]
+    rung = 2 * np.arange(steps)[None, :, None]
+    pair = np.array([[0, 1, 2], [2, 1, 3]])
+    ribbons = (first + rung)[..., None] + pair  # (count, steps, 1 -> 2, 3)
+    grown = np.stack(points, 1).reshape(-1, 3).astype(np.float32)
+    return grown, ribbons.reshape(-1, 3).astype(np.int32), np.repeat(roots, 2 * (steps + 1))
 
 
 def tucked(

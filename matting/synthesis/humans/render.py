@@ -78,13 +78,13 @@ def pack(person: Person, rig: Rig) -> Figure:
         start += material.texture.size
     blended = np.array([m.blended for m in person.materials])[person.material]
     sides = np.array([not m.two_sided for m in person.materials])[person.material]
-    largest = np.bincount(person.material[blended], minlength=len(person.materials)).argmax()
-    hair = blended & (person.material == largest)
+    first = person.material[blended].min(initial=len(person.materials))  # hair, if there is any
+    hair = blended & (person.material == first)
     heads, _ = rig.joints(person.base)
     return Figure(
         person, rig, heads, np.concatenate(texels), np.int64(tables),
         np.int64([m.kind for m in person.materials]), ~blended, blended, hair, sides,
-        np.unique(person.triangles[hair]),
+        np.unique(person.triangles[blended]),
     )  # fmt: skip
 
 

@@ -186,7 +186,7 @@ def random_scene(
         if kind == "above":
             height = aim + distance * rng.uniform(0.4, 1.0)
     half = distance * field * aspect
-    placed = []
+    placed: list[Act] = []
     crowd, ranks = rng.random() < 0.5, rng.permutation(count)
     slots = (rng.permutation(count) - (count - 1) / 2) / max(1, count)
     for act, slot in zip(acts, slots, strict=True):

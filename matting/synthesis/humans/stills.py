@@ -23,6 +23,7 @@ from matting.synthesis.humans.pose import Clip, Poser
 MARGIN = 6  # pixels of nothing around a whole figure
 GRID, GRID_CLOSE = 4, 3  # samples along a pixel's side: whole figures, and those close up
 WIDEST = 900  # pixels
+SMEAR = 25.0  # pixels: the longest motion blur
 
 # what is shown -> its chance, and for those cut below: the joint at the cut, and where (a range)
 # between it and the next
@@ -94,7 +95,15 @@ def random_still(
     grid, block = (GRID, 2) if whole else (GRID_CLOSE, GRID_CLOSE)
     fast = clip is not None and rng.random() < 0.2
     if fast:  # the shutter stays open while the body moves on
-        shutter, steps = rng.uniform(0.008, 0.035), 6
+        shutter = rng.uniform(0.008, 0.035)
+        ends = [
+            camera.project(render.pose(figure, _same_hands(poser, clip, at, bones)).vertices)
+            for at in (second - shutter / 2, second + shutter / 2)
+        ]
+        seen = (ends[0][:, 2] > 0) & (ends[1][:, 2] > 0)
+        smear = float(np.abs(ends[1] - ends[0])[seen, :2].max(initial=1.0))  # pixels
+        shutter *= min(1.0, SMEAR / smear)
+        steps = int(np.clip(min(smear, SMEAR) / 2.5, 3, 10))  # near enough not to be told apart
         around = render.ambient(posed, light)
         total = None
         for k in range(steps):
