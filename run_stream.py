@@ -167,6 +167,8 @@ def matte_one(
             head = run_head(source, about, out)
             if done := finished(out, head):
                 console.note(f"{out} is finished already")
+                if wishes:
+                    console.note(f"other deliverables: python run_stream.py finalize {out}")
                 return Outcome(done["frames"], len(done["people"]), bool(done["damage"]))
             begun = _begun(out, head, console)
         console.start(uri, str(out), source.size, network.name, source.frames_estimate)
