@@ -109,9 +109,12 @@ class Movie(Writer):
         planes: Callable[[Shot], list[np.ndarray]], options: Mapping[str, str],
         tags: Mapping[str, int], gop: int | None = None, title: str | None = None,
         mux_options: Mapping[str, str] | None = None, even: bool = False,
+        blank: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__(path)
         self._film, self._form, self._planes = film, form, planes
+        self._people = blank  # in a codec whose frames stand alone, a frame without these is one
+        self._nobody: bytes | None = None  # packet, coded once
         self._tags = dict(tags)
         self._out = av.open(
             f"file:{self.partial}", "w", format=muxer, options=dict(mux_options or {})
@@ -143,11 +146,22 @@ class Movie(Writer):
         if not self.pts:  # a container does not start before zero
             self._shift = shot.pts if self._film.trimmed else min(0, shot.pts)
         self.pts.append(shot.pts)
+        nobody = bool(self._people) and not any(shot.alphas[n].any() for n in self._people)
+        if nobody and self._nobody is not None:
+            packet = av.Packet(self._nobody)
+            packet.pts = packet.dts = shot.pts - self._shift
+            packet.time_base, packet.stream = self._film.time_base, self._stream
+            packet.is_keyframe = True
+            self._out.mux(packet)
+            return
         planes = self._planes(shot)
         picture = picture_of(planes, self._form)
         picture.pts, picture.time_base = shot.pts - self._shift, self._film.time_base
         tagged(picture, self._tags)  # on each frame: some muxers look only there
-        self._out.mux(self._stream.encode(picture))
+        packets = self._stream.encode(picture)
+        if nobody and len(packets) == 1:
+            self._nobody = bytes(packets[0])
+        self._out.mux(packets)
 
     def close(self) -> None:
         if self._closed:
@@ -192,7 +206,7 @@ def prores_person(path: Path, film: Film, number: int, alpha_mode: str) -> Movie
     return Movie(
         path, film, muxer="mov", codec=_prores(film), form="yuva444p10le", planes=planes,
         options={"profile": "4", "vendor": "apl0"}, tags=film.colour.tags,
-        title=film.names[number], mux_options=_movie_scale(film),
+        title=film.names[number], mux_options=_movie_scale(film), blank=[number],
     )  # fmt: skip
 
 
@@ -225,7 +239,7 @@ def disco(path: Path, film: Film, numbers: Sequence[int]) -> Movie:
         path, film, muxer="mov", codec=_prores(film), form="yuv444p10le", planes=planes,
         options={"profile": "4", "vendor": "apl0"}, tags=SDR.tags,
         title=", ".join(f"{film.names[n]} {c}" for n, c in zip(numbers, "RGB", strict=False)),
-        mux_options=_movie_scale(film),
+        mux_options=_movie_scale(film), blank=numbers,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+import stream.writers
 from matting.frames import Mattes
 from stream.cryptomatte import shares_of
 from stream.decode import InputError, open_source
@@ -138,8 +139,9 @@ def test_where_alpha_is_0_or_1_the_source_comes_back(tmp_path):
             assert np.abs(again - frame.rgb)[hard].max() <= 2
 
 
-def test_vp9_carries_alpha_that_libvpx_reads(tmp_path):
-    out = run(tmp_path)
+@pytest.mark.parametrize("size", [SIZE, (65, 49)])
+def test_vp9_carries_alpha_that_libvpx_reads(tmp_path, size):
+    out = run(tmp_path, size=size)
 
     report = made(out, "web")
 
@@ -149,10 +151,10 @@ def test_vp9_carries_alpha_that_libvpx_reads(tmp_path):
     times, frames = video(out / "web/clip_person_0001.webm", "libvpx-vp9")
     assert len(times) == 5
     for index, frame in enumerate(frames):
-        error = np.abs(plane(frame, 3).astype(int) - truth(index, (1, 2))[1])
+        error = np.abs(plane(frame, 3).astype(int) - truth(index, (1, 2), size)[1])
         assert error.mean() <= 0.5
     _, frames = video(out / "web/clip_everyone.webm", "libvpx-vp9")
-    both = sum(codes.astype(int) for codes in truth(4, (1, 2)).values())
+    both = sum(codes.astype(int) for codes in truth(4, (1, 2), size).values())
     assert np.abs(plane(frames[4], 3) - both).mean() <= 0.8
 
 
@@ -470,6 +472,71 @@ def test_the_manifest_says_what_made_each_file(tmp_path):
     assert len(told["nle"]["input"]["edges_sha256"]) == 64
     assert {"av", "numpy", "python"} <= told["nle"]["versions"].keys()
     assert all((out / f["path"]).exists() for entry in told.values() for f in entry["files"])
+
+
+def test_frames_without_their_person_cost_next_to_nothing(tmp_path, monkeypatch):
+    out = run(tmp_path, frames=12, late=11)
+    coded = []
+    planes = stream.writers.yuv_planes
+    monkeypatch.setattr(
+        "stream.writers.yuv_planes", lambda *how: coded.append(how) or planes(*how)
+    )
+
+    made(out, "nle", people=(2,))
+
+    assert len(coded) == 2  # one blank, and the frame she is in
+    times, frames = video(out / "nle/clip_person_0002.mov")
+    assert len(times) == 12
+    seen = [bool(plane(frame, 3, np.uint16).any()) for frame in frames]
+    assert seen == [False] * 11 + [True]
+
+
+def test_four_k(tmp_path):
+    exr = pytest.importorskip("OpenEXR")
+    size = (2160, 3840)
+    out = run(tmp_path, size=size, frames=1, pix_fmt="yuv420p")
+
+    made(out, "nle", "cryptomatte", people=(1,))
+
+    expected = truth(0, (1, 2), size)[1]
+    _, (frame,) = video(out / "nle/clip_person_0001.mov")
+    seen = eight(plane(frame, 3, np.uint16), frame.format.components[3].bits)
+    assert np.abs(seen - expected).max() <= 2
+    file = out / "cryptomatte/clip_everyone/clip.000001.exr"
+    with exr.File(str(file), separate_channels=True) as read:
+        share = read.channels()["CryptoPerson00.G"].pixels
+    np.testing.assert_array_equal(share, expected / np.float32(255))
+
+
+def test_an_edit_list_is_honoured(tmp_path):
+    """B-frames and a late start: an MP4 says in an edit list where its pictures really are."""
+    clip = write_clip(
+        tmp_path / "clip.mp4", pts=[1000 + 40 * i for i in range(8)], rate=25,
+        time_base=Fraction(1, 1000), options={"bf": "2", "b-adapt": "0"}, audio="aac", size=SIZE,
+    )  # fmt: skip
+    assert b"elst" in clip.read_bytes()
+    out = run(tmp_path, clip=clip)
+
+    made(out, "nle", "comp")
+
+    when = [Fraction(1000 + 40 * i, 1000) for i in range(8)]
+    for name in ("composite.mp4", "nle/clip_person_0001.mov", "comp/clip_everyone.mp4"):
+        assert video(out / name)[0] == when
+
+
+def test_the_composite_of_an_hdr_clip_is_made_to_be_seen(tmp_path):
+    clip = deep_clip(tmp_path / "clip.mkv", 16, 9, 9)
+    out = run(tmp_path, clip=clip, numbers=(1,))
+    made(out, "web")
+
+    with open_source(out / "composite.mp4") as source:
+        assert source.deep_colour.transfer == source.deep_colour.matrix == 1
+        levels = next(source.frames()).rgb[40, 200:800].mean(axis=1)
+    assert (np.diff(levels.astype(int)) >= -2).all()  # brighter stays brighter
+    assert levels.max() > 240
+    told = json.loads((out / "manifest.json").read_text())["web"]
+    assert told["tone_mapped"] is True
+    assert told["colour"]["transfer"] == 1
 
 
 def test_thirty_people_in_one_clip(tmp_path):
