@@ -150,7 +150,9 @@ def matte_one(
     part = settings.input
     wishes = wishes_of(settings)
     with (
-        open_source(uri, start=part.start, end=part.end, limits=limits) as source,
+        open_source(
+            uri, start=part.start, end=part.end, limits=limits, decoder=depth.decoder
+        ) as source,
         Composer(look, source.size) as composer,
     ):
         loaded = engine()  # after these: a missing file should not wait for a network to load
@@ -172,8 +174,11 @@ def matte_one(
                 return Outcome(done["frames"], len(done["people"]), bool(done["damage"]))
             begun = _begun(out, head, console)
         console.start(uri, str(out), source.size, network.name, source.frames_estimate)
-        overwrite = settings.output.overwrite
-        with Deliverables(out, source, overwrite=overwrite, about=about, begun=begun) as files:
+        wanted = settings.output
+        with Deliverables(
+            out, source, overwrite=wanted.overwrite, about=about, begun=begun,
+            encoder=wanted.encoder,
+        ) as files:  # fmt: skip
             pictures_in = _until(stop, source)
             if begun and begun.state:
                 _catch_up(begun, pictures_in, composer, files, console)

@@ -117,6 +117,8 @@ class OutputSettings:
     presets: tuple[str, ...] = ()  # deliverables beside the usual results, as `finalize` makes them
     overwrite: bool = False  # replace the results of an earlier run in the same folder
     resume: bool = False  # go on with a run that was broken off there
+    # Who encodes the composite: "nvenc" is an NVIDIA GPU's encoder, "auto" takes it where it works.
+    encoder: Literal["cpu", "auto", "nvenc"] = "cpu"
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class PipelineSettings:
     decode_ahead: int = number(4, 1, 256)
     matte_ahead: int = number(2, 1, 256)
     compose_ahead: int = number(2, 1, 256)
+    # Who decodes: "nvdec" is an NVIDIA GPU's own decoder, "auto" takes it where it works.
+    decoder: Literal["cpu", "auto", "nvdec"] = "cpu"
 
 
 @dataclass(frozen=True)

@@ -196,11 +196,13 @@ def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> N
 def shape_of(declared: Sequence[int], corner: tuple[int, int, int]) -> tuple[int, ...]:
     """The shape of an input at batch, height and width `corner`; -1 is what the export left open.
 
-    (B, H, W, 3) is the picture; (B, M, h, w) something remembered, at 1/16 of the picture.
+    (B, H, W, 3) and (B, 3, H, W) are the picture; (B, M, h, w) something remembered, at 1/16 of it.
     """
     batch, height, width = corner
-    if declared[-1] == 3 and len(declared) == 4:
+    if declared[-1] == 3:
         full: tuple[int, ...] = (batch, height, width, 3)
+    elif declared[1] == 3:
+        full = (batch, 3, height, width)
     else:
         full = (batch, declared[1], height // STATE_STRIDE, width // STATE_STRIDE)
     return tuple(b if a == -1 else a for a, b in zip(declared, full, strict=True))

@@ -33,6 +33,7 @@ KEPT = (
          "that follows inherits their rounding"),
     Kept(".*", "guidance", "location kernels meet squared coordinates, whose terms nearly cancel"),
     Kept(".*", r"perception\.heat.*", "the scores that peaks are chosen by"),
+    Kept(".*", "memory", "what is remembered is blended anew with every frame; rounding adds up"),
     Kept("CumSum|ReduceSum|Sin|Cos|Sigmoid|MaxPool|Equal|TopK|GatherElements", ".*",
          "places and peaks: two scores that round to the same value are one peak or none"),
 )  # fmt: skip
@@ -46,13 +47,15 @@ NEVER_HALF = {"Range", "ConstantOfShape", "RandomNormal", "QuantizeLinear", "Deq
 def layer_of(node: Any) -> str:
     """Where in the network a node stands, such as `perception.heat.0`; "" for the outermost.
 
-    Read from what PyTorch's exporter writes beside each node: the path of modules around it.
+    Read from what PyTorch's exporters leave: the newer writes the path of modules beside each node,
+    the older makes it the node's name, `/network/perception/heat/heat.0/Conv`.
     """
     for entry in node.metadata_props:
         if entry.key == "namespace":
             places = re.findall(r"(?:^|: |/)network\.([\w.]+):", entry.value)
             return places[-1] if places else ""
-    return ""
+    path = node.name.strip("/").split("/")[:-1]
+    return ".".join(path[1:] if path[:1] == ["network"] else path)
 
 
 def kept(node: Any) -> bool:

@@ -25,10 +25,12 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from matting.frames import Frame
+from stream import hardware
 from stream.colour import (
     BT601,
     BT601_PAL,
@@ -151,12 +153,14 @@ def open_source(
     end: str | None = None,
     deep: bool = False,
     limits: Limits | None = None,
+    decoder: str = "cpu",
 ) -> Source:
     """Open a video file, a picture, or a folder of pictures, and decode its first frame.
 
     `threads` bounds the decoder.  `start` and `end` keep the frames between, both included: moments
     of the file's own clock (`12.5`, `1:02:03.5`) or numbers of frames counted from 0 (`300f`).
-    `deep` fills `Frame.deep` where the file has more than 8 bits.  Raises InputError where not one
+    `deep` fills `Frame.deep` where the file has more than 8 bits.  `decoder` is the `cpu`, `nvdec`
+    on an NVIDIA GPU, or `auto`: that where it works.  Raises InputError where not one
     frame can be had, or where the file is beyond the `limits`.
     """
     limits = limits or Limits()
@@ -185,7 +189,7 @@ def open_source(
         raise InputError(f"{uri} is empty (0 bytes); a video or a picture is expected")
     if _is_picture(head):
         return _Pictures(uri, [path], limits)
-    return _Video(uri, head, threads, limits, Span.of(start, end), deep)
+    return _Video(uri, head, threads, limits, Span.of(start, end), deep, decoder)
 
 
 @dataclass(frozen=True)
@@ -235,10 +239,13 @@ def _moment(text: str | None) -> tuple[Fraction | None, int | None]:
     return seconds, None
 
 
-def open_container(path: str, **options: str) -> av.container.InputContainer:
+def open_container(
+    path: str, hwaccel: HWAccel | None = None, **options: str
+) -> av.container.InputContainer:
     """FFmpeg's view of a local file, and of nothing that file might point to."""
     return av.open(
         f"file:{path}",  # the prefix keeps a name such as "a:b.mp4" from being read as a protocol
+        hwaccel=hwaccel,
         metadata_errors="replace",
         options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file", **options},
     )
@@ -255,9 +262,11 @@ class _Video(Source):
     kind = "video"
 
     def __init__(
-        self, uri: str, head: bytes, threads: int, limits: Limits, span: Span, deep: bool
-    ) -> None:
+        self, uri: str, head: bytes, threads: int, limits: Limits, span: Span, deep: bool,
+        decoder: str,
+    ) -> None:  # fmt: skip
         super().__init__(uri)
+        self._decoder, self._without_gpu = decoder, ""  # why not NVIDIA's decoder, once it is known
         self._threads = threads
         self._limits = limits
         self._span = span
@@ -291,7 +300,7 @@ class _Video(Source):
         self, threads: int | None = None
     ) -> tuple[av.container.InputContainer, av.VideoStream]:
         try:
-            container = open_container(self.uri)
+            container = self._container()
         except PermissionError:
             raise InputError(f"{self.uri}: no permission to read it") from None
         except (av.error.FFmpegError, OSError, MemoryError, IndexError, UnicodeError) as error:
@@ -322,7 +331,8 @@ class _Video(Source):
             container.close()
             raise InputError(f"{self.uri}: {_undecodable(Path(self.uri))}")
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = threads or self._threads
+        # a decoder on a GPU has few pictures of its own, and every thread would hold some
+        stream.codec_context.thread_count = 1 if self._on_gpu else threads or self._threads
         context = stream.codec_context
         pixels, allowed = context.width * context.height, min(MAX_PIXELS, self._limits.pixels)
         if pixels > allowed:
@@ -333,6 +343,40 @@ class _Video(Source):
             )
         context.options = {"max_pixels": str(allowed)}  # also where the size changes on the way
         return container, stream
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._decoder != "cpu" and not self._without_gpu
+
+    def _container(self) -> av.container.InputContainer:
+        """The file, with NVIDIA's decoder where that is wanted and there."""
+        if self._on_gpu:
+            try:
+                return open_container(self.uri, hwaccel=hardware.decoder())
+            except (av.error.FFmpegError, OSError) as error:
+                # a machine without the decoder cannot open any file with it; is it the file?
+                plain = open_container(self.uri)
+                self._do_without_gpu(getattr(error, "strerror", None) or str(error), plain)
+                return plain
+        if self._without_gpu:
+            self._note_decoder()  # a new reading has notes of its own
+        return open_container(self.uri)
+
+    def _do_without_gpu(self, why: str, opened: av.container.InputContainer | None = None) -> None:
+        if self._decoder == "nvdec":
+            if opened is not None:
+                opened.close()
+            raise InputError(
+                f"{self.uri}: NVIDIA's decoder cannot be used ({why}); set pipeline.decoder to "
+                "auto or cpu"
+            )
+        self._without_gpu = why
+        self._note_decoder()
+
+    def _note_decoder(self) -> None:
+        told = f"decoded on the CPU: NVIDIA's decoder cannot be used ({self._without_gpu})"
+        if told not in self.notes:
+            self.notes.append(told)
 
     def _unreadable(self, error: Exception) -> str:
         text = self._head[:7].lower()
@@ -379,14 +423,15 @@ class _Video(Source):
         from the first failure on a single one reads the file again, up to there without use.
         """
         given = 0
-        if self._threads > 1:
+        if self._threads > 1 or self._on_gpu:
             try:
                 for picture in self._tried(container, stream, stop_at_damage=True):
                     given += 1
                     yield picture
                 return
             except _DamagedPacket:
-                pass
+                if self._on_gpu:  # the file, or the decoder: the CPU tells
+                    self._without_gpu = "it refused a part of the file"
             container, stream = self._open(threads=1)
         with container:
             yield from islice(self._tried(container, stream), given, None)

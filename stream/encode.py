@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes
+from stream import hardware
 from stream.colour import yuv_matrix
 from stream.decode import Source, open_container
 from stream.resume import Begun
@@ -79,7 +80,8 @@ class Deliverables:
     end if nobody did.  When the block ends in an exception, what was written so far is finished
     just the same, and people.json says `"complete": false`.  `about` is kept in people.json as it
     is: the engine, the weights, the settings.  Raises OutputError before anything is created when
-    results of the same name exist and `overwrite` is not set.
+    results of the same name exist and `overwrite` is not set.  `encoder` of the composite is the
+    `cpu`, `nvenc` on an NVIDIA GPU, or `auto`: that where there is one.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Deliverables:
         overwrite: bool = False,
         about: Mapping[str, Any] | None = None,
         begun: Begun | None = None,
+        encoder: str = "cpu",
     ) -> None:
         self._out = Path(out_dir)
         self._source = source
@@ -104,6 +107,10 @@ class Deliverables:
                 f"{taken[0]} exists already{more}; choose another output folder, or allow it to be "
                 "replaced with --overwrite"
             )
+        try:
+            h264 = hardware.h264(encoder, COMPOSITE_OPTIONS)
+        except hardware.HardwareError as error:
+            raise OutputError(str(error)) from None
         with _said(f"{self._out}: results cannot be written there"):
             self._out.mkdir(parents=True, exist_ok=True)
             self.working = working = self._out / UNFINISHED
@@ -111,9 +118,9 @@ class Deliverables:
                 _clear(working, overwrite or begun is not None)
                 _refuse_without_room(self._out, source)
                 working.mkdir()
-                self._files = results(self._out, working, source, self._about)
+                self._files = results(self._out, working, source, self._about, h264)
             else:
-                self._files = _VideoFiles(self._out, working, source, self._about, begun)
+                self._files = _VideoFiles(self._out, working, source, self._about, h264, begun)
 
     def __enter__(self) -> Deliverables:
         return self
@@ -256,9 +263,11 @@ class _VideoFiles:
         working: Path,
         source: Source,
         about: Mapping[str, Any],
+        h264: hardware.Encoder,
         begun: Begun | None = None,
     ) -> None:
         self._out, self._working, self._source, self._about = out, working, source, about
+        self._notes = [h264.note] if h264.note else []
         self.composed = 0  # frames whose composite is in earlier parts
         if begun is None:
             self._store = StoreWriter(working / STORE, run_head(source, about, out))
@@ -267,7 +276,7 @@ class _VideoFiles:
             self._store = StoreWriter.resume(working / STORE, begun.frames)
             self.composed = min(begun.frames, max(0, _composed(working) - 1))
             part = _next_part(working, self.composed)
-        self._composite = _Composite(part, source)
+        self._composite = _Composite(part, source, h264)
 
     @property
     def frames(self) -> int:
@@ -300,8 +309,10 @@ class _VideoFiles:
         self.close()
         source = self._source
         head = run_head(source, self._about, self._out) | {"complete": complete}
+        head["notes"] = [*head["notes"], *self._notes]
         sound = source.uri if source.has_audio else None
-        return _finished(self._out, self._working, head, self._store.register, sound)
+        report = _finished(self._out, self._working, head, self._store.register, sound)
+        return replace(report, notes=[*self._notes, *report.notes])
 
 
 def recover(out_dir: str | os.PathLike[str], source: str | None = None) -> Report:
@@ -419,7 +430,7 @@ def _remux_alphas(store: Store, path: Path, clock: _Clock, register: Register) -
 class _Composite:
     """The composite as H.264, first without sound in a working file, then in an MP4 with it."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, h264: hardware.Encoder) -> None:
         self._path, self._source = path, source
         self._padded = padded(source.size)
         matrix = source.colour.matrix
@@ -427,7 +438,7 @@ class _Composite:
         self._planes = np.empty((self._padded[0] * 3 // 2, self._padded[1]), np.uint8)
         self._to_yuv = yuv_matrix(matrix)
         self._container = _crash_safe(path)
-        self._stream = self._container.add_stream("libx264", rate=source.rate or 25)
+        self._stream = self._container.add_stream(h264.codec, rate=source.rate or 25)
         codec = self._stream.codec_context
         codec.height, codec.width = self._padded
         codec.pix_fmt = "yuv420p"
@@ -435,7 +446,7 @@ class _Composite:
         codec.gop_size = max(1, round(KEYFRAME_SECONDS * float(source.rate or 25)))
         codec.thread_count = 1
         codec.sample_aspect_ratio = source.pixel_aspect
-        codec.options = COMPOSITE_OPTIONS
+        codec.options = h264.options
         for tag, value in self._tags.items():
             setattr(codec, tag, value)
         self._broken = False
@@ -689,7 +700,10 @@ class _PictureFiles:
     def recompose(self, frame: Frame, composite: np.ndarray) -> None:
         pass
 
-    def __init__(self, out: Path, working: Path, source: Source, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, out: Path, working: Path, source: Source, about: Mapping[str, Any],
+        h264: hardware.Encoder,
+    ) -> None:  # fmt: skip
         self._out, self._working, self._source = out, working, source
         self._about = about
         self._pictures: list[dict[str, Any]] = []

@@ -297,8 +297,9 @@ def test_float16_is_written_into_the_graph_and_the_outside_stays(exported):
 
 
 def test_every_rule_for_float32_still_meets_a_layer(exported):
+    remembers = len(exported.graph.input) > 1
     for rule in KEPT:
-        assert any(
+        assert (rule.layers == "memory" and not remembers) or any(
             re.fullmatch(rule.operators, node.op_type) and re.fullmatch(rule.layers, layer_of(node))
             for node in exported.graph.node
         ), rule.reason
