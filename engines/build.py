@@ -188,21 +188,21 @@ def _add_profile(builder: Any, config: Any, network: Any, profile: Profile) -> N
     made = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         given = network.get_input(i)
-        made.set_shape(given.name, *(shape_of(given.shape, corner) for corner in profile))
+        made.set_shape(given.name, *(shape_of(given.name, given.shape, c) for c in profile))
     if config.add_optimization_profile(made) < 0:
         raise EngineError(f"the sizes {profile} do not fit the network's input")
 
 
-def shape_of(declared: Sequence[int], corner: tuple[int, int, int]) -> tuple[int, ...]:
+def shape_of(name: str, declared: Sequence[int], corner: tuple[int, int, int]) -> tuple[int, ...]:
     """The shape of an input at batch, height and width `corner`; -1 is what the export left open.
 
-    (B, H, W, 3) and (B, 3, H, W) are the picture; (B, M, h, w) something remembered, at 1/16 of it.
+    `image` is (B, H, W, 3) or (B, 3, H, W); what is remembered (B, M, h, w), at 1/16 of it.
     """
     batch, height, width = corner
-    if declared[-1] == 3:
-        full: tuple[int, ...] = (batch, height, width, 3)
-    elif declared[1] == 3:
-        full = (batch, 3, height, width)
+    full: tuple[int, ...]
+    if name == "image":
+        last = declared[-1] == 3
+        full = (batch, height, width, 3) if last else (batch, 3, height, width)
     else:
         full = (batch, declared[1], height // STATE_STRIDE, width // STATE_STRIDE)
     return tuple(b if a == -1 else a for a, b in zip(declared, full, strict=True))

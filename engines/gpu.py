@@ -142,6 +142,32 @@ class Pending:
         return self._mattes
 
 
+class _Kept:
+    __slots__ = ("arrays",)
+
+
+class Remembered(_Kept):
+    """What a video remembers, on the device.  Where it is kept between runs (stream/snapshot.py),
+    it is read and set as `arrays`, on the host."""
+
+    NOT_KEPT = ("tensors", "given")
+    __slots__ = ("given", "tensors")
+
+    def __init__(self, tensors: dict[str, Any]) -> None:
+        self.tensors: dict[str, Any] | None = tensors
+        self.given: dict[str, np.ndarray] | None = None
+
+    @property  # type: ignore[override]
+    def arrays(self) -> dict[str, np.ndarray] | None:
+        if self.tensors is None:
+            return self.given
+        return {name: tensor.cpu().numpy() for name, tensor in self.tensors.items()}
+
+    @arrays.setter
+    def arrays(self, given: dict[str, np.ndarray]) -> None:
+        self.given = given
+
+
 class _Downloaded:
     """Mattes that the device has drawn; see matting.frames.Alphas.  Picking copies nothing yet."""
 
@@ -226,7 +252,7 @@ class GpuEngine:
                 slot.pending.result()
         bound, run = slot.binding(size)
         self._turn += 1
-        state = self._carried(state, bound, size)
+        before = self._carried(state, bound, size)
         pending = Pending(self, slot, rgb.shape[:2])
 
         pinned = slot.room("pinned picture", rgb.shape, torch.uint8, host=True)
@@ -241,7 +267,7 @@ class GpuEngine:
         def infer() -> None:
             shrink(picture, bound.image)
             for name, tensor in bound.states.items():
-                tensor.copy_(state[name]) if state else tensor.zero_()
+                tensor.copy_(before[name]) if before else tensor.zero_()
             run()
             for name, tensor in bound.next_states.items():
                 # nobody can look before the next picture is under way, so the device does
@@ -267,18 +293,28 @@ class GpuEngine:
         for other in self._slots:  # whoever's answer has come meanwhile goes on to full size
             if other.pending is not None and other.pending is not pending:
                 other.pending.advance()
-        return pending, after
+        return pending, Remembered(after)
 
-    def _carried(self, state: State, bound: Binding, size: tuple[int, int]) -> State:
+    def _carried(
+        self, state: Remembered | None, bound: Binding, size: tuple[int, int]
+    ) -> dict[str, Any] | None:
+        """The tensors of a state; None for the first picture of a video."""
         if not bound.states or state is None:
             return None
+        if state.tensors is None:  # from another run
+            given = state.given or {}
+            state.tensors = {
+                name: self._torch.from_numpy(array).to(self.network.device)
+                for name, array in given.items()
+            }
+            self.lanes.settle()
         for name, tensor in bound.states.items():
-            if name not in state or state[name].shape != tensor.shape:
+            if name not in state.tensors or state.tensors[name].shape != tensor.shape:
                 raise PictureError(
                     f"the picture's working size became {size[1]} x {size[0]} within one video; "
                     "start a new state for it"
                 )
-        return state
+        return state.tensors
 
     def _remembered(self, like: Any) -> Any:
         """Memory for a state: made on the infer lane's stream, where alone it is used."""

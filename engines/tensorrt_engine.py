@@ -135,7 +135,7 @@ class TensorRtNetwork(DeviceNetwork):
             raise EngineError(f"{self.name}: cannot choose profile {index}: {self.told()}")
         lanes.infer.finish()
         for name in self.inputs:
-            shape = shape_of(tuple(self.engine.get_tensor_shape(name)), corner)
+            shape = shape_of(name, tuple(self.engine.get_tensor_shape(name)), corner)
             if not made.set_input_shape(name, shape):
                 raise EngineError(f"{self.name}: {name} cannot be {shape}: {self.told()}")
         lacking = made.infer_shapes()

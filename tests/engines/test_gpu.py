@@ -24,6 +24,7 @@ from engines.people import shrink, working_size  # noqa: E402
 from engines.tensorrt_engine import TensorRtNetwork  # noqa: E402
 from engines.torch_engine import TorchEngine, TorchNetwork, read_network  # noqa: E402
 from matting.frames import UNTRACKED, Frame  # noqa: E402
+from stream.snapshot import freeze, thaw  # noqa: E402
 from stream.stages import matte  # noqa: E402
 from tests.engines.fake_tensorrt import FakeTensorRT  # noqa: E402
 from tests.engines.test_engines import demo_frame  # noqa: E402
@@ -222,6 +223,21 @@ def test_a_picture_of_nonsense_costs_itself_and_not_the_memory(lanes):
     assert np.array_equal(found[3].alpha, found[2].alpha)
     for ours, theirs in zip(found[:3] + found[4:], right, strict=True):
         assert np.array_equal(ours.alpha, theirs.alpha)
+
+
+def test_what_a_video_remembers_can_be_kept_and_gone_on_with():
+    """A run that is broken off is gone on with by another process (stream/resume.py)."""
+    engine = toy_engine(ThreadLanes(), 2)
+    _, state = engine.step(three_people(0), engine.start())
+    kept = freeze(state, ("engines",))
+    right, _ = engine.step(three_people(1), state)
+    engine.close()
+
+    another = toy_engine(SerialLanes(), 1)
+    found, _ = another.step(three_people(1), thaw(kept, ("engines",)))
+    fresh, _ = another.step(three_people(1), another.start())
+    assert np.array_equal(found.score, right.score) and np.array_equal(found.alpha, right.alpha)
+    assert not np.array_equal(fresh.score, right.score)
 
 
 def test_memory_is_given_back_and_made_again():
