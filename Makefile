@@ -11,7 +11,7 @@ DATA   ?= ../shared/data
 COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval train clean
+.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval train clean test-page soak
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
@@ -21,6 +21,8 @@ help:
 	@echo "make test-faults  damaged files, full disks, kills: docs/reliability.md"
 	@echo "make test-published  the published network learns four scenes by heart (minutes)"
 	@echo "make fuzz      COUNT=$(COUNT) mutated files through the decoder"
+	@echo "make test-page the page with the real network in a real Chromium, which must be there"
+	@echo "make soak      200 starts and 30 minutes of live: nothing may grow"
 	@echo "make check     style, types, arrows between rooms, licences"
 	@echo "make bench     speed of engines, of the pipeline beside the bare network, and memory"
 	@echo "make eval      quality in one table against DATA=$(DATA); the worst cases in out/eval/"
@@ -63,6 +65,13 @@ test-published: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults.fuzz --count $(COUNT) --seed $$(date +%s)
+
+test-page: $(VENV)/dev.stamp
+	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/web/test_page.py
+	REQUIRE_BROWSER=1 $(BIN)/python -m bench.check_page
+
+soak: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.soak
 
 check: $(VENV)/dev.stamp
 	$(BIN)/python -m ruff check .

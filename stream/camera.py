@@ -47,6 +47,7 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0  # before connecting again
 OPEN_SECONDS, READ_SECONDS = 10.0, 3.0  # how long a connection may take, and then say nothing
 STUCK_SECONDS = 20.0  # a driver that does not return for so long is left alone and opened anew
 TICKS = 90_000  # of pts, per second
+ALONE = ("mjpeg", "rawvideo")  # codecs of cameras whose pictures do not lean on one another
 NETWORK = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "http", "https", "tcp", "udp", "rtp")
 
 # What an address may open by itself: a playlist from the network must not read local files.
@@ -244,6 +245,8 @@ class LiveSource:
         if found is not None:
             picture, arrived = found
             try:
+                if isinstance(picture, _Undecoded):
+                    picture = picture.decoded()
                 rgb = picture if isinstance(picture, np.ndarray) else self._rgb(picture)
             except (ValueError, MemoryError, av.error.FFmpegError):
                 self.damaged += 1
@@ -350,6 +353,22 @@ def slate(size: tuple[int, int], lines: list[str]) -> np.ndarray:
     return out
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Undecoded:
+    """A coded picture that needs no other: decoded only if it is still the newest when wanted."""
+
+    codec: Any
+    packet: av.Packet
+
+    def decoded(self) -> av.VideoFrame:
+        pictures = self.codec.decode(self.packet)
+        if not pictures:
+            raise ValueError("nothing came out of the decoder")
+        if pictures[-1].height * pictures[-1].width > MAX_PIXELS:
+            raise ValueError("the picture is too large")
+        return pictures[-1]
+
+
 class _Reader:
     """The thread that connects, decodes, and connects again; it belongs to one source."""
 
@@ -401,7 +420,7 @@ class _Reader:
             wait = min(LONGEST_WAIT_SECONDS, wait * 2)
             source.reconnects += 1
 
-    def _pictures(self) -> Iterator[av.VideoFrame]:
+    def _pictures(self) -> Iterator[av.VideoFrame | _Undecoded]:
         source = self._source
         self._busy_since = time.monotonic()
         with open_live(address_of(source.uri, source._wanted)) as container:
@@ -421,6 +440,10 @@ class _Reader:
                     packet = next(packets, None)
                     if packet is None:
                         return
+                    if pace is None and stream.codec_context.name in ALONE:
+                        if packet.size:
+                            yield _Undecoded(stream.codec_context, packet)
+                        continue
                     try:
                         pictures = stream.codec_context.decode(packet)
                     except EOFError:

@@ -325,7 +325,7 @@ class Live:
             recording.put(shown)
 
     def _remember(self, frame: Frame, mattes: Mattes, seconds: float) -> None:
-        """The list of people, and a thumbnail of one of them at most per picture."""
+        """The list of people; thumbnails of newcomers, and of one other at most per picture."""
         due: tuple[PersonSeen, Any] | None = None
         with self._lock:
             for person in mattes:
@@ -345,9 +345,10 @@ class Live:
                     break
                 if number not in self.names and number not in self.wishes.people:
                     del self.people[number]
-        if due:
-            due[0].thumbnail = thumbnail(frame.rgb, due[1])
-            due[0].thumbnail_made = seconds
+            new = [(self.people[p.id], p) for p in mattes if not self.people[p.id].thumbnail]
+        for known, person in [*new, *([due] if due and due[0].thumbnail else [])]:
+            known.thumbnail = thumbnail(frame.rgb, person)
+            known.thumbnail_made = seconds
 
 
 def named_now(

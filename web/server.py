@@ -150,7 +150,7 @@ class Desk:
             return None
         return {
             **recording.status(),
-            "folder": str(recording.folder),
+            "folder": f"{recording.folder.parent.name}/{recording.folder.name}",
             "seconds": round(time.monotonic() - recording.begun, 1),
         }
 

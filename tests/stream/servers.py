@@ -15,6 +15,7 @@ class Camera(threading.Thread):
     """Plays the squares to whoever connects; can be silent (`stalled`) or hang up (`unplug`)."""
 
     scheme, path = "tcp", ""
+    form, codec, pix_fmt = "mpegts", "mpeg2video", "yuv420p"
 
     def __init__(self, size=(96, 160), port=0):
         super().__init__(daemon=True)
@@ -48,10 +49,10 @@ class Camera(threading.Thread):
         return len(data)
 
     def send(self, file):
-        with av.open(file, "w", format="mpegts") as out:
-            stream = out.add_stream("mpeg2video", rate=25)
+        with av.open(file, "w", format=self.form) as out:
+            stream = out.add_stream(self.codec, rate=25)
             stream.height, stream.width = self.size
-            stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
+            stream.pix_fmt, stream.bit_rate = self.pix_fmt, 2_000_000
             stream.codec_context.gop_size = 5
             index = 0
             while not self.over.is_set():
@@ -73,6 +74,10 @@ class Camera(threading.Thread):
     def close(self):
         self.over.set()
         self.server.close()
+
+
+class MotionJpeg(Camera):
+    form, codec, pix_fmt = "matroska", "mjpeg", "yuvj420p"
 
 
 class HttpCamera(Camera):

@@ -16,7 +16,7 @@ from stream.live import Live, Wishes
 from stream.newest import Newest
 from stream.sinks import Sink
 from tests.fakes import COLOURS, TWO, WALL, ColourTracker, SquaresEngine, picture, write_clip
-from tests.stream.servers import Camera, HttpCamera, RtspCamera
+from tests.stream.servers import Camera, HttpCamera, MotionJpeg, RtspCamera
 
 
 class Watcher(Sink):
@@ -166,6 +166,22 @@ def test_a_server_is_played_and_found_again_when_it_was_away(server):
 
     assert shot.frame.size == (96, 160)
     assert np.abs(shot.frame.rgb[28, 20].astype(int) - COLOURS["red"]).max() < 60
+
+
+def test_pictures_that_nobody_wants_are_not_decoded():
+    """A webcam's MJPEG at full rate costs little where the network takes every fifth picture."""
+    far = MotionJpeg()
+    with LiveSource(far.uri) as source:
+        shot = taken(source, lambda shot: not shot.slate)
+        time.sleep(1)
+        decoded = source._place.take(0)[0]
+        assert isinstance(decoded, camera_room._Undecoded)
+        assert source.dropped > 5
+        again = taken(source, lambda shot: not shot.slate)
+    far.close()
+
+    assert np.abs(shot.frame.rgb[28, 20].astype(int) - COLOURS["red"]).max() < 60
+    assert np.array_equal(shot.frame.rgb, again.frame.rgb)
 
 
 def test_an_address_that_this_ffmpeg_does_not_know_is_told_and_not_fatal():
