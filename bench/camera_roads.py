@@ -56,7 +56,7 @@ async def by_websocket(shown: list[np.ndarray], rate: float) -> None:
             bgr = await asyncio.to_thread(
                 cv2.imdecode, np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR
             )
-            number = read_back(bgr)
+            number = None if bgr is None else read_back(bgr)
             if number in sent:
                 late.append(time.monotonic() - sent[number])
 

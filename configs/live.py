@@ -79,7 +79,7 @@ def is_loopback(host: str) -> bool:
 def parse(words: Sequence[str]) -> LiveRequest:
     """The request of `live`'s words.  Raises ConfigError where it does not make sense."""
     said = _parser().parse_args(list(words))
-    said.overwrite = False
+    said.overwrite = said.resume = False  # of files: a live run always makes new ones
     settings = load(said.config, said.set, _with_edges(_options(said), said))
     if not (said.serve or said.sink or said.record):
         raise ConfigError(
