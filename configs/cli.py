@@ -151,6 +151,28 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(said: argparse.Namespace) -> dict[str, Any]:
     """The options that are settings, in the shape of the YAML; only those that were given."""
+    options = engine_and_look(said)
+    wishes = {"overwrite": said.overwrite, "resume": said.resume}
+    output: dict[str, Any] = {name: True for name, wished in wishes.items() if wished}
+    if said.preset:
+        output["presets"] = [name for word in said.preset for name in word.split(",") if name]
+    part = {name: text for name, text in (("start", said.start), ("end", said.end)) if text}
+    people: dict[str, Any] = {}
+    if said.enroll:
+        people["enroll"] = dict(_enrolled(text) for text in said.enroll)
+    if said.roster is not None:
+        people["roster"] = said.roster
+    if people:
+        options["people"] = people
+    if said.max_people is not None:
+        if not said.max_people.isdecimal() or int(said.max_people) < 1:
+            raise ConfigError(f"--max-people should be a number from 1, got {said.max_people!r}")
+        options["tracking"] = {"max_people": int(said.max_people)}
+    return options | {"output": output, "input": part}
+
+
+def engine_and_look(said: argparse.Namespace) -> dict[str, Any]:
+    """The same for what every command that mattes has: --engine, --background and their like."""
     engine: dict[str, Any] = {}
     look: dict[str, Any] = {}
     if said.engine is not None:
@@ -167,25 +189,7 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
         look["background"] = _treatment(said.background, "--background")
     if said.person:
         look["people"] = dict(_person(text) for text in said.person)
-    options: dict[str, Any] = {"engine": engine, "look": look}
-    people: dict[str, Any] = {}
-    if getattr(said, "enroll", None):  # `live` has looks and engines, and no enrolment
-        people["enroll"] = dict(_enrolled(text) for text in said.enroll)
-    if getattr(said, "roster", None) is not None:
-        people["roster"] = said.roster
-    if people:
-        options["people"] = people
-    if getattr(said, "max_people", None) is not None:
-        if not said.max_people.isdecimal() or int(said.max_people) < 1:
-            raise ConfigError(f"--max-people should be a number from 1, got {said.max_people!r}")
-        options["tracking"] = {"max_people": int(said.max_people)}
-    wishes = {"overwrite": said.overwrite, "resume": said.resume}
-    output: dict[str, Any] = {name: True for name, wished in wishes.items() if wished}
-    if said.preset:
-        output["presets"] = [name for word in said.preset for name in word.split(",") if name]
-    part = {name: text for name, text in (("start", said.start), ("end", said.end)) if text}
-    options |= {"output": output, "input": part}
-    return options
+    return {"engine": engine, "look": look}
 
 
 def _person(text: str) -> tuple[int, str]:

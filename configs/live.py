@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.cli import _options, _Parser
+from configs.cli import _Parser, engine_and_look
 from configs.schema import ConfigError, Settings, load
 
 PORT = 8765
@@ -79,8 +79,7 @@ def is_loopback(host: str) -> bool:
 def parse(words: Sequence[str]) -> LiveRequest:
     """The request of `live`'s words.  Raises ConfigError where it does not make sense."""
     said = _parser().parse_args(list(words))
-    said.overwrite = said.resume = False  # of files: a live run always makes new ones
-    settings = load(said.config, said.set, _with_edges(_options(said), said))
+    settings = load(said.config, said.set, _with_edges(engine_and_look(said), said))
     if not (said.serve or said.sink or said.record):
         raise ConfigError(
             "live: nowhere to show it; say --serve for the page, --sink with an address, a file, "
