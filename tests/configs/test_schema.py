@@ -65,7 +65,7 @@ def test_a_key_in_the_wrong_section_is_answered_with_the_right_one(tmp_path):
 
 
 def test_a_key_like_no_other_is_answered_with_what_there_is(tmp_path):
-    assert "engine, tracking, look, output, pipeline" in complaint(tmp_path, "zzz: 2")
+    assert "engine, tracking, people, look, output, pipeline" in complaint(tmp_path, "zzz: 2")
 
 
 @pytest.mark.parametrize(
