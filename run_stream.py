@@ -15,9 +15,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from configs.stop import Stop, polite_stop
 if TYPE_CHECKING:
     import numpy as np
 
+    from cluster.gathered import GatheredEngine
     from engines.base import Engine
     from matting.frames import Frame, Mattes
     from stream.compose import Composer
@@ -113,10 +114,15 @@ def _run(request: Request, console: Console, stop: Stop, load_engine: LoadEngine
             held.callback(loaded.close)
             return loaded
 
+        spread_over = _workers(request, console, held) if settings.cluster.many else {}
         for uri, out in request.places:
+            gathered = spread_over.get(uri)
+            ready = partial(spread_over.__getitem__, uri) if gathered else engine
             try:
-                outcome = matte_one(uri, out, settings, engine, console, stop)
+                outcome = matte_one(uri, out, settings, ready, console, stop)
                 codes.append(DAMAGE if outcome.damaged else OK)
+                if gathered and not stop.signal:
+                    gathered.finish()
             except Exception as error:
                 codes.append(_report(error, console, request.debug))
             if stop.signal:
@@ -124,6 +130,26 @@ def _run(request: Request, console: Console, stop: Stop, load_engine: LoadEngine
     if OK in codes or DAMAGE in codes:
         return OK if set(codes) == {OK} else DAMAGE
     return max(codes)  # nothing came out: the gravest reason
+
+
+def _workers(request: Request, console: Console, held: ExitStack) -> dict[str, GatheredEngine]:
+    """Every video on its way to the workers, so that they always have something to do.
+
+    An input that cannot be read is left to its turn, which says why.
+    """
+    from cluster.spread import begin, spread
+    from stream.decode import InputError
+
+    settings = request.settings
+    weights = Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
+    workers = begin(settings)
+    held.callback(workers.close)
+    begun = {}
+    for uri, out in request.places:
+        with suppress(InputError):
+            if engine := spread(uri, out, settings, weights, workers, console.note):
+                begun[uri] = engine
+    return begun
 
 
 def matte_one(
@@ -449,13 +475,18 @@ def _report(error: Exception, console: Console, debug: bool) -> int:
 def _kind(error: Exception) -> tuple[int, str]:
     if isinstance(error, ConfigError):
         return USAGE, str(error)
+    from cluster.chunk import ChunkError
+    from cluster.workers import WorkersError
     from engines.base import EngineError, PictureError
     from stream.decode import InputError
     from stream.encode import OutputError
 
     if type(error).__name__ == "WishError":
         return USAGE, str(error)
-    kinds = {InputError: INPUT, PictureError: INPUT, OutputError: OUTPUT, EngineError: ENGINE}
+    kinds = {
+        InputError: INPUT, PictureError: INPUT, OutputError: OUTPUT, EngineError: ENGINE,
+        WorkersError: ENGINE, ChunkError: ENGINE,
+    }  # fmt: skip
     for kind, code in kinds.items():
         if isinstance(error, kind):
             return code, str(error)

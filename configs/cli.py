@@ -135,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--end", metavar="WHEN", help="last frame, included")
     add("--preset", action="append", default=[], metavar="NAME",
         help="also make this deliverable, such as nle: see finalize --help")  # fmt: skip
+    add("--workers", metavar="N", help="matte parts of the videos in N processes at once")
+    add("--cluster", metavar="ADDRESS", help="the same on a Ray cluster: local, or ray://host:port")
     add("--overwrite", action="store_true", help="replace the results of an earlier run in OUT")
     add("--resume", action="store_true",
         help="go on with a run that was broken off in OUT; what is done stays")  # fmt: skip
@@ -157,6 +159,15 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
     if said.preset:
         output["presets"] = [name for word in said.preset for name in word.split(",") if name]
     part = {name: text for name, text in (("start", said.start), ("end", said.end)) if text}
+    cluster: dict[str, Any] = {}
+    if said.workers is not None:
+        if not said.workers.isdecimal():
+            raise ConfigError(f"--workers should be a whole number, got {said.workers!r}")
+        cluster["workers"] = int(said.workers)
+    if said.cluster is not None:
+        cluster["address"] = said.cluster
+    if cluster:
+        options["cluster"] = cluster
     people: dict[str, Any] = {}
     if said.enroll:
         people["enroll"] = dict(_enrolled(text) for text in said.enroll)

@@ -154,6 +154,21 @@ class LiveSettings:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """Several processes, or machines, for one run: videos are matted in parts."""
+
+    workers: int | None = number(1, 1, 10_000)  # processes; nothing = one per core
+    address: str | None = None  # of a Ray cluster: `local`, or ray://host:port
+    part_seconds: float = number(20.0, 0.1)  # of a part of a video
+    overlap_seconds: float = number(1.0, 0)  # the network sees before a part, to remember
+
+    @property
+    def many(self) -> bool:
+        """Whether this run has workers at all."""
+        return self.workers != 1 or self.address is not None
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a run can be told."""
 
@@ -165,6 +180,7 @@ class Settings:
     pipeline: PipelineSettings = PipelineSettings()
     live: LiveSettings = LiveSettings()
     input: InputSettings = InputSettings()
+    cluster: ClusterSettings = ClusterSettings()
     limits: LimitSettings = LimitSettings()
 
 

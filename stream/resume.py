@@ -27,7 +27,7 @@ EVERY_SECONDS = 0.5  # between two notes of what the stages remember
 ROOMS = ("engines", "matting")  # whose classes an engine's state may consist of
 
 # Settings that change how a run goes and not what comes of it.
-INDIFFERENT = ("output.", "pipeline.", "limits.", "live.", "engine.threads")
+INDIFFERENT = ("output.", "pipeline.", "limits.", "live.", "cluster.", "engine.threads")
 
 
 class ChangedError(ValueError):
