@@ -22,12 +22,10 @@ ARROWS = {
     "engines": ("matting.frames", "matting.network"),
     "web": ("configs", "stream", "engines", "tracking", "matting.frames", "run_stream", "troupe"),
     "troupe": ("configs", "stream", "engines", "tracking", "matting.frames", "run_stream"),
-<<<<<<< HEAD
-    "run_stream": ("commands", "configs", "stream", "engines", "tracking", "matting.frames"),
-=======
-    "run_stream": ("configs", "stream", "engines", "tracking", "cluster", "matting.frames"),
+    "run_stream": (
+        "commands", "configs", "stream", "engines", "tracking", "cluster", "matting.frames",
+    ),
     "cluster": ("configs", "stream", "engines", "matting.frames"),
->>>>>>> b2f6676 (Workers: long videos matted in parts by processes or a Ray cluster, one run over what they find)
     "commands": ("configs", "stream", "engines", "tracking", "matting.frames"),
     "bench": (
         "configs", "stream", "engines", "tracking", "matting", "run_stream", "troupe", "web",
