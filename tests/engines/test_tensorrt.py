@@ -362,21 +362,35 @@ def test_the_comparison_of_layers_really_rounds():
     assert np.array_equal(session.run(["z"], {"x": x})[0], rounded.numpy())
 
 
+def small_published(tmp_path):
+    """The published network with every channel count divided by 8 and fewer of each block: the
+    operators are those of the whole one."""
+    from matting.network.published import export
+    from matting.network.published.network import PublishedNetwork, Sizes
+
+    torch.manual_seed(0)
+    network = PublishedNetwork(Sizes(layers=1, depths=(1, 1, 1, 1), thin=8)).eval()
+    export.export(network, tmp_path / "published.onnx", people=4)
+    return onnx.load(str(tmp_path / "published.onnx"))
+
+
 @pytest.mark.skipif(not RTX, reason="tensorrt_rtx is not installed: pip install '.[tensorrt-rtx]'")
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_tensorrt_for_rtx_compiles_the_shipped_network(exported, precision):
-    """Its parser and builder, for real, on any machine: this fails when an operator of the network
+@pytest.mark.parametrize("network", ["live", "published"])
+def test_tensorrt_for_rtx_compiles_both_networks_in_float16(exported, network, tmp_path):
+    """Its parser and builder, for real, on any machine: this fails when an operator of a network
     stops being accepted.  Running the plan needs a GPU."""
     import tensorrt_rtx as trt
 
-    h, w = build.TUNED[0]
-    sizes = [Profile((1, h, w), (1, h, w), (1, h, w))]
-    told: list[float] = []
+    model = exported if network == "live" else small_published(tmp_path)
+    h, w = build.TUNED[0] if network == "live" else (128, 160)
+    made, told = typed(model, "fp16"), []
+    halves = sum(value.type.tensor_type.elem_type == 10 for value in made.graph.value_info)
     plan = build.compile_plan(
-        trt, typed(exported, precision).SerializeToString(), sizes, targets=["SM89"],
-        say=lambda share, phase: told.append(share),
+        trt, made.SerializeToString(), [Profile((1, h, w), (1, h, w), (1, h, w))],
+        targets=["SM89"], say=lambda share, phase: told.append(share),
     )  # fmt: skip
 
+    assert halves > 400
     assert len(plan) > 2_000_000
     assert told[-1] == 1.0
 
