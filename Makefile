@@ -8,10 +8,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA   ?= ../shared/data
+TRACKING ?= ../shared/tracking
 COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval train clean test-page soak
+.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval eval-tracking train clean test-page soak
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
@@ -26,6 +27,7 @@ help:
 	@echo "make check     style, types, arrows between rooms, licences"
 	@echo "make bench     speed of engines, of the pipeline beside the bare network, and memory"
 	@echo "make eval      quality in one table against DATA=$(DATA); the worst cases in out/eval/"
+	@echo "make eval-tracking  identities, beside other trackers, on TRACKING=$(TRACKING) and DATA"
 	@echo "make train     train the live network (configs/train_live.yaml; hours)"
 
 $(VENV)/core.stamp: pyproject.toml requirements/core.txt
@@ -91,6 +93,22 @@ bench: $(VENV)/dev.stamp
 
 eval: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.evaluate --data $(DATA) --out out/eval
+
+# The baselines ask for opencv-python, which cannot live beside the headless build: no dependencies of
+# theirs are installed but those that the two of them import.
+$(VENV)/baselines.stamp: $(VENV)/dev.stamp
+	$(PIP) --no-deps trackers==2.6.1 supervision==0.31.2 trackeval==1.3.0 "pydeprecate<0.14" defusedxml
+	$(PIP) requests rich tqdm tabulate pillow matplotlib pycocotools
+	@touch $@
+
+eval-tracking: $(VENV)/baselines.stamp
+	$(BIN)/python -m bench.evaluate_tracking --mot17 $(TRACKING)/mot17-half-val --baselines --min-hota-gain 0 --min-idf1-gain 0
+	$(BIN)/python -m bench.evaluate_tracking --mot17 $(TRACKING)/mot17-half-val --camera --baselines --min-hota-gain 1
+	$(BIN)/python -m bench.evaluate_tracking --dancetrack $(TRACKING)/dancetrack-val --baselines --min-hota-gain 3 --min-short-return 70
+	$(BIN)/python -m bench.evaluate_codes --data $(DATA)
+	$(BIN)/python -m bench.evaluate_returns --data $(DATA) --min-return 80 --max-strangers 3
+	$(BIN)/python -m bench.evaluate_returns --data $(DATA) --config configs/thorough.yaml --min-return 80 --max-strangers 3
+	$(BIN)/python -m bench.evaluate_clip --clip $(DATA)/clips/bedroom.mp4 --max-switches 0
 
 train: $(VENV)/dev.stamp
 	$(BIN)/python -m matting.training configs/train_live.yaml

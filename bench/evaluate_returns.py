@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,12 +30,14 @@ from bench.wiring import (
     missed,
     settings_of,
 )
+from configs.schema import Settings
 from matting.frames import Frame, Mattes
 from matting.metrics import IdentityFrame, gap_scores, identity_scores
 from matting.synthesis.scenes import Motion, Sample, Scene, crop_to, random_actor, render
 from matting.synthesis.sources import Cutout, Sources, load
 from run_stream import new_tracker
 from stream.stages import follow, matte
+from tracking.offline import SecondLook
 
 SIZE = (432, 768)  # (H, W)
 RATE = 10  # frames a second
@@ -119,6 +121,19 @@ def compared(sample: Sample, mattes: Mattes) -> IdentityFrame:
     )
 
 
+def named(matted: Iterable[tuple[Frame, Mattes]], settings: Settings) -> Iterator[Mattes]:
+    """Everyone under their number, as the program gives them: at once, or after a second look."""
+    if not settings.people.second_look:
+        yield from (mattes for _, mattes in follow(matted, new_tracker(settings)))
+        return
+    look, waiting = SecondLook(new_tracker(settings)), []
+    for frame, mattes in matted:
+        look.add(mattes, frame.seconds, frame.rgb)
+        waiting.append(mattes)
+    for mattes, numbers in zip(waiting, look.numbers(), strict=True):
+        yield mattes.named(numbers).pick(np.flatnonzero(numbers > 0))
+
+
 def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.evaluate_returns", description=__doc__.splitlines()[0]
@@ -148,9 +163,9 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
                     kept.append(replace(sample, rgb=sample.rgb[:1, :1]))
                     yield Frame(sample.rgb, index, Fraction(1, RATE))
 
-            followed = follow(matte(pictures(), engine), new_tracker(settings))
+            people = named(matte(pictures(), engine), settings)
             answers.append([
-                compared(kept[index], mattes) for index, (_, mattes) in enumerate(followed)
+                compared(kept[index], mattes) for index, mattes in enumerate(people)
             ])  # fmt: skip
             if not chosen.json:
                 said, gone = identity_scores([answers[-1]]), gap_text(gap_scores([answers[-1]]))

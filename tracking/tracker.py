@@ -43,7 +43,12 @@ from tracking.similarity import (
 REMEMBERED_HANDLES = 10_000  # `resolved` keeps this many, so that a camera can run for days
 RETURN_AGREEMENT = 0.6  # how alike a code must be to bring someone back; 1 is "the same"
 RETURN_MARGIN = 0.25  # and how much more alike than anyone else's
-STRANGER_AGREEMENT = 0.25  # below this, motion alone does not bring someone back
+STRANGER_AGREEMENT = 0.4  # below this, motion alone does not bring someone back
+NOBODY_AGREEMENT = 0.1  # and below this, not even from one frame to the next
+PERHAPS = 0.2  # and from here on it is worth to wait for more of someone who walks in
+COMING_SECONDS = 1.0  # but not longer than this
+EDGE = 0.01  # of the picture's width: whoever is so near its side is cut by it
+HALF_SEEN = 0.5  # how fast a code is replaced while its person walks in
 FULL_AGREEMENT = 0.3  # the same two where nobody new may come: whoever it is, it is someone known
 FULL_MARGIN = 0.05
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
@@ -185,7 +190,7 @@ class Tracker:
         pairs = self._pair(known, seen, change.doubtful)
         self._observe(known, seen, pairs)
         known = self._known = self._meet(known, seen, unpaired=pairs.detections_left())
-        self._confirm(known)
+        self._confirm(known, seen.size[1])
         self._obey_pins(known, seen, mattes)
         self._known = known = self._forget(known)
 
@@ -408,7 +413,8 @@ class Tracker:
         confident = seen.score >= wanted.confident_score
         allowed = confirmed[:, None] & confident
         if trust >= ENOUGH_TRUST:
-            allowed &= ~((missing[:, None] | doubtful) & (agreement < STRANGER_AGREEMENT))
+            stranger = np.where(missing | doubtful, STRANGER_AGREEMENT, NOBODY_AGREEMENT)
+            allowed &= agreement >= np.where(seen.alone | doubtful, 1.0, 0.5) * stranger[:, None]
         option = allowed & (likeness > wanted.min_overlap)
         clear = option & (option.sum(1) == 1)[:, None] & (option.sum(0) == 1)
         rows = np.flatnonzero(confirmed & ~clear.any(1))
@@ -514,6 +520,9 @@ class Tracker:
             alone = seen.alone & (seen.score >= self.settings.confident_score)
             rate = np.maximum(1 / known.hits[rows], LEARNING_RATE)
             rate = np.where(alone[columns] | (known.id[rows] == 0), rate, 0.0)
+            x, width = seen.box[columns][:, [0, 2]], seen.size[1]
+            cut = (x[:, 0] < EDGE * width) | (x[:, 1] > (1 - EDGE) * width)
+            rate = np.where(cut & (known.id[rows] == 0), np.maximum(rate, HALF_SEEN), rate)
             known.code[rows] = blended(known.code[rows], seen.code[columns], rate)
             new = alone[columns] & (known.id[rows] > 0)
             new &= (self._frame - known.born[rows]) % ALBUM_FRAMES == 0
@@ -528,29 +537,40 @@ class Tracker:
         handles = np.array([self._new_handle() for _ in new], np.int64)
         return known.joined(seen, new, handles, self._frame, self._seconds or 0.0)
 
-    def _confirm(self, known: _Known) -> None:
+    def _confirm(self, known: _Known, width: int) -> None:
         """Give numbers to the tentative who were seen often enough: their own if they return."""
         ready = (known.id == 0) & (known.hits >= self.settings.confirm_hits)
         if not ready.any():
             return
         rows = known.by_appearance(np.flatnonzero(ready))
-        returned = self._recalled(known, rows)
+        returned, likeness = self._recalled(known, rows)
         for row in rows.tolist():
             if row in returned:
                 self._name(known, row, self._welcome(known, row, *returned[row]))
+            elif likeness.get(row, 0.0) > PERHAPS and self._still_coming(known, row, width):
+                continue
             elif not self._full():
                 self._name(known, row, self._new_id())
+
+    def _still_coming(self, known: _Known, row: int, width: int) -> bool:
+        """Someone is cut by the side of the picture: their code will say more in a moment."""
+        low, high = known.box[row, 0], known.box[row, 2]
+        since = (self._seconds or 0.0) - known.born_seconds[row]
+        return since < COMING_SECONDS and (low < EDGE * width or high > (1 - EDGE) * width)
 
     def _full(self) -> bool:
         most = self.settings.max_people
         return most is not None and self._next_id > most
 
-    def _recalled(self, known: _Known, rows: np.ndarray) -> dict[int, tuple[str, int | str]]:
+    def _recalled(
+        self, known: _Known, rows: np.ndarray
+    ) -> tuple[dict[int, tuple[str, int | str]], dict[int, float]]:
         """Which of these rows are, by their codes, people we have missed, and whom: someone away
-        (by row), in the gallery (by number) or enrolled (by name)."""
+        (by row), in the gallery (by number) or enrolled (by name); and how much everyone of these
+        rows is like the one they are most like."""
         width = known.code.shape[1]
         if width == 0 or self._agreement.trust < ENOUGH_TRUST:
-            return {}
+            return {}, {}
         # nobody is in two places: only people who were away during the whole tentative life
         away = np.flatnonzero((known.id > 0) & (known.seen < known.born[rows].max()))
         who: list[tuple[str, int | str]] = [("away", row) for row in away.tolist()]
@@ -567,7 +587,7 @@ class Tracker:
             who.append(("profile", name))
             looks.append(codes)
         if not who:
-            return {}
+            return {}, {}
         cosine = cosines(np.concatenate(looks), known.code[rows], self._everyone(known))
         first = np.cumsum([0, *(len(codes) for codes in looks[:-1])])
         agreement = np.maximum.reduceat(self._agreement.of(cosine), first)  # (candidates, rows)
@@ -586,7 +606,7 @@ class Tracker:
             rivals[candidate] = 0
             if best >= need and best - rivals.max() >= margin:
                 found[int(rows[column])] = who[candidate]
-        return found
+        return found, dict(zip(rows.tolist(), agreement.max(0).tolist(), strict=True))
 
     def _welcome(self, known: _Known, row: int, where: str, key: int | str) -> int:
         """The number of someone whose row this is from now on, and what was known of them."""
@@ -720,6 +740,7 @@ class _Known:
     id: np.ndarray  # (n,) int64, 0 while tentative
     handle: np.ndarray  # (n,) int64, negative
     born: np.ndarray  # (n,) int64, frame of the first sighting
+    born_seconds: np.ndarray  # (n,) float64
     seen: np.ndarray  # (n,) int64, frame of the last
     seen_seconds: np.ndarray  # (n,) float64
     hits: np.ndarray  # (n,) int64, sightings
@@ -735,7 +756,8 @@ class _Known:
         none = np.zeros(0, np.int64)
         return cls(
             Motion.at(np.zeros((0, 4))),
-            *(none,) * 4, np.zeros(0), none, none, np.zeros(0), np.zeros((0, 4)), np.zeros((0, 2)),
+            *(none,) * 3, np.zeros(0), none, np.zeros(0), none, none, np.zeros(0),
+            np.zeros((0, 4)), np.zeros((0, 2)),
             like.coarse[:0], like.code[:0],
         )  # fmt: skip
 
@@ -757,6 +779,7 @@ class _Known:
             "id": np.zeros(count, np.int64),
             "handle": handles,
             "born": np.full(count, frame),
+            "born_seconds": np.full(count, seconds),
             "seen": np.full(count, frame),
             "seen_seconds": np.full(count, seconds),
             "hits": np.ones(count, np.int64),
