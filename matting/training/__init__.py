@@ -6,4 +6,5 @@ matching.py which code answers for which person
 losses.py   what is asked of the network, and its terms
 validate.py scores on pictures never trained on, and sheets to look at
 loop.py     the run: resume, schedule, moving average, checkpoints, publishing
+identity.py the identity head, fitted to the finished network: who is who over time
 """
