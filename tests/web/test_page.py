@@ -187,10 +187,15 @@ def test_a_picture_that_is_dropped_on_a_person_stands_behind_them(page, tmp_path
     page.evaluate(drop, [data, *where])
 
     beside = y + 60, x - 30  # near the first person, far from the second
-    assert until(page, lambda: picture(page)[beside][2] > 150 and picture(page)[beside][0] < 60)
-    far = picture(page)[SQUARES[2][0] + 60, SQUARES[2][1] + SIDE + 60]
-    assert np.abs(far[:3].astype(int) - WALL).max() < 30
-    assert stripes(picture(page), 1) > 8
+    far = SQUARES[2][0] + 60, SQUARES[2][1] + SIDE + 60
+
+    def only_theirs():
+        now = picture(page)
+        blue = now[beside][2] > 150 and now[beside][0] < 60
+        wall = np.abs(now[far][:3].astype(int) - WALL).max() < 30
+        return blue and wall and stripes(now, 1) > 8
+
+    assert until(page, only_theirs)
 
 
 def test_what_cannot_be_used_is_told_in_the_page(page, tmp_path):
