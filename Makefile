@@ -25,7 +25,7 @@ help:
 	@echo "make test-page the page with the real network in a real Chromium, which must be there"
 	@echo "make soak      200 starts and 30 minutes of live: nothing may grow"
 	@echo "make check     style, types, arrows between rooms, licences"
-	@echo "make bench     speed of engines, of the pipeline beside the bare network, and memory"
+	@echo "make bench     speed, bare and from file to tracks, and memory; FULL=1 for every row"
 	@echo "make eval      quality in one table against DATA=$(DATA); the worst cases in out/eval/"
 	@echo "make eval-tracking  identities, beside other trackers, on TRACKING=$(TRACKING) and DATA"
 	@echo "make train     train the live network (configs/train_live.yaml; hours)"
@@ -87,8 +87,8 @@ lock: $(VENV)/dev.stamp
 	$(BIN)/python .ci/lock.py
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python -m bench.engines
-	$(BIN)/python -m bench.pipeline
+	@mkdir -p out
+	$(BIN)/python -m bench.speed --json out/bench.json $(if $(FULL),--full)
 	$(BIN)/python -m bench.memory
 
 eval: $(VENV)/dev.stamp

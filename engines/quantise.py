@@ -1,8 +1,8 @@
 """The exported network in 8-bit whole numbers: python -m engines.quantise weights
 
-Post-training quantisation with NNCF for the backend `openvino-int8`.  Every other labelled picture
+Post-training quantisation with NNCF for `openvino-int8`.  Every other labelled picture
 calibrates, the rest judge: each person's IoU and mean absolute difference (MAD, x 1000, over the
-whole picture) against the labels, in float32, bfloat16 and int8.  The result is kept only if neither
+picture) against the labels, in float32, bfloat16 and int8.  The result is kept only if neither
 figure is worse by more than 2 % of what float32 has; run it again after every new export.
 
 Pictures are NAME.webp, .jpg or .png of a folder with ids in NAME.png or NAME_ids.png (0 = no one).
