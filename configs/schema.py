@@ -39,7 +39,9 @@ class EngineSettings:
     """The network and what runs it."""
 
     # Tried in this order; the first that can run here is used, and the log says why not the others.
-    backends: tuple[str, ...] = ("openvino", "onnxruntime")
+    backends: tuple[str, ...] = (
+        "openvino-bf16", "openvino", "onnxruntime",
+    )  # fmt: skip
     weights: str | None = None  # a file of trained weights; nothing = the ones that are shipped
     threads: int | None = number(None, 1, 1024)  # CPU threads of the network; nothing = all cores
     score_threshold: float = number(0.3, 0, 1)  # low: weak detections keep people alive

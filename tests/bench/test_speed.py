@@ -44,8 +44,10 @@ def test_the_table_has_every_row_and_the_ratios_the_speed_is_held_to(toy, tmp_pa
     monkeypatch.setitem(speed.SIZES, "540p", (90, 160))
     file = tmp_path / "speed.json"
 
-    code = speed.main(["--engines", "openvino", "openvino-int8", "--sizes", "540p", "--people", "1",
-                       "2", "--frames", "9", "--weights", str(toy), "--json", str(file)])  # fmt: skip
+    code = speed.main(
+        ["--engines", "openvino", "openvino-int8", "--sizes", "540p", "--people", "1", "2",
+         "--frames", "9", "--weights", str(toy), "--json", str(file)]
+    )  # fmt: skip
 
     found = json.loads(file.read_text())
     assert code == 0
