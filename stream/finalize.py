@@ -276,7 +276,8 @@ class _Job:
         self._first_pts: int | None = None
         self._film: Film | None = None
         self._composer: Composer | None = None
-        names = {n: wishes.names.get(n, f"person_{n:04}") for n in run.people}
+        told = {n: person.get("name") or f"person_{n:04}" for n, person in run.people.items()}
+        names = told | {n: name for n, name in wishes.names.items() if n in told}
         if len(set(names.values())) < len(names):
             raise WishError("two people have the same name")
         self._names = names

@@ -126,6 +126,17 @@ def test_someone_is_taken_out_and_at_last_everyone(out):
     assert people(out) == {}
 
 
+def test_deliverables_made_afterwards_carry_the_name_and_the_edited_mattes(out):
+    from stream.finalize import Wishes, deliver
+
+    identities.rename(out, {RED: "anna"})
+    identities.merge(out, GREEN, [BLUE])
+    deliver(out, Wishes(presets=("disco",)))
+
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["disco"]["files"][0]["people"] == {"1": "anna", "2": "person_0002"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
