@@ -12,13 +12,14 @@ TRACKING ?= ../shared/tracking
 COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval eval-tracking train clean test-page soak
+.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval eval-tracking train clean test-page soak bench-gpu
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
 	@echo "make setup     the development environment in $(VENV)/"
 	@echo "make test      all tests"
-	@echo "make test-gpu  all tests, and those that need a GPU must run"
+	@echo "make test-gpu  the tests that need an NVIDIA GPU; BIN= a Python that has torch for CUDA"
+	@echo "make bench-gpu speed of the engines on this GPU; docs/engines.md"
 	@echo "make test-faults  damaged files, full disks, kills: docs/reliability.md"
 	@echo "make test-published  the published network learns four scenes by heart (minutes)"
 	@echo "make fuzz      COUNT=$(COUNT) mutated files through the decoder"
