@@ -64,3 +64,18 @@ def expose(rgb: np.ndarray, rng: np.random.Generator, moment: int = 0) -> np.nda
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
         rgb = cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR)
     return rgb
+
+
+def spoil(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A frame that says little of what the one before showed: (H, W, 3) uint8 -> same."""
+    height, width = rgb.shape[:2]
+    how = rng.integers(3)
+    if how == 0:  # a lens that hunts
+        return cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.01, 0.03) * height)
+    if how == 1:  # a stream that breaks up
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(3, 12))]
+        return cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR)
+    noise = np.zeros(rgb.shape, np.int16)  # a dark moment, gained up
+    cv2.setRNGSeed(int(rng.integers(2**31)))
+    cv2.randn(noise, 0, rng.uniform(20, 60))
+    return np.clip(rgb * rng.uniform(0.3, 0.8) + noise, 0, 255).astype(np.uint8)

@@ -4,13 +4,14 @@ goes on exactly where it stopped, whatever happened in between."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from matting.synthesis.camera import spoil
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from matting.synthesis.sources import Sources
 from matting.training.recipe import Recipe
@@ -114,7 +115,10 @@ class Steps(Dataset):
 
         if p.before and rng.random() < self.recipe.cuts:
             return film([*seed, 2], p.before) + film(seed, learned)
-        return film(seed, p.before + learned)
+        frames = film(seed, p.before + learned)
+        if rng.random() < self.recipe.spoilt:
+            frames[-1] = replace(frames[-1], rgb=spoil(frames[-1].rgb, rng))
+        return frames
 
 
 def batches(

@@ -57,16 +57,16 @@ class Run:
             self.network.load_state_dict(loaded.state_dict(), strict=False)
         self.network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        backbone = set(self.network.backbone.parameters())
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for parameter in self.network.parameters():
-            key = (parameter in backbone, parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            part = name.partition(".")[0]
+            rate = {"backbone": recipe.backbone_rate, "memory": recipe.memory_rate}.get(part, 1.0)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": parameters, "weight_decay": recipe.decay if decays else 0.0,
-                 "peak": recipe.rate * (recipe.backbone_rate if old else 1.0)}
-                for (old, decays), parameters in groups.items()
+                 "peak": recipe.rate * rate}
+                for (rate, decays), parameters in groups.items()
             ],
             lr=recipe.rate, fused=True,
         )  # fmt: skip

@@ -39,6 +39,7 @@ class Recipe:
     seed: int = 1
     rate: float = 5e-4  # peak learning rate of new parts
     backbone_rate: float = 0.25  # times `rate`
+    memory_rate: float = 1.0  # of the memory, times `rate`: it starts as nothing
     decay: float = 0.02  # weight decay
     warmup: int = 300  # steps
     last: float = 0.02  # of the peak rate, at the end of the cosine
@@ -48,6 +49,7 @@ class Recipe:
     teach: float = 0.5  # share of pictures whose seeds are given, falling to 0 at half the run
     frames: int = 1  # of each scene that are learned from in a step
     before: int = 0  # at most so many frames are seen first, only to fill the memory
+    spoilt: float = 0.0  # share of scenes whose last frame is spoilt: noise, blur, darkness
     cuts: float = 0.1  # share of scenes whose earlier frames are of another scene
     still_norms: bool = False  # keep batch norms' statistics: few pictures a step say little
     fine_every: int = 4  # every so many steps the picture is twice the network's size

@@ -33,7 +33,8 @@ def recipe(drawn_data, tmp_path) -> Recipe:
 @pytest.fixture
 def filmed(recipe) -> Recipe:
     """Learns from two frames of each scene, after up to two that only fill the memory."""
-    return replace(recipe, sizes=replace(SMALL, memory=8), frames=2, before=2, cuts=0.5, rate=2e-3)
+    return replace(recipe, sizes=replace(SMALL, memory=8), frames=2, before=2, cuts=0.5,
+                   spoilt=0.5, memory_rate=4.0, rate=2e-3)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["recipe", "filmed"])
