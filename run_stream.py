@@ -15,7 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict
 from functools import cache, partial
 from importlib import import_module
@@ -167,7 +167,7 @@ def matte_one(
     from stream.encode import Deliverables, run_head
     from stream.overlap import ahead
     from stream.resume import finished
-    from stream.stages import compose
+    from stream.stages import compose, uncomposed
 
     stop = stop or Stop()
     look = Look.of(settings.look.background, settings.look.people)
@@ -175,11 +175,12 @@ def matte_one(
     limits = Limits(settings.limits.max_pixels, settings.limits.max_seconds)
     part = settings.input
     wishes = wishes_of(settings)
+    wanted = settings.output
     with (
         open_source(
             uri, start=part.start, end=part.end, limits=limits, decoder=depth.decoder
         ) as source,
-        Composer(look, source.size) as composer,
+        Composer(look, source.size) if wanted.composite else nullcontext() as composer,
     ):
         loaded = engine()  # after these: a missing file should not wait for a network to load
         tracker, names = named_tracker(uri, settings, loaded, limits=limits)
@@ -191,19 +192,22 @@ def matte_one(
             "settings": asdict(settings),
         }
         begun = None
-        if settings.output.resume and source.kind == "video":
+        if wanted.resume and source.kind == "video":
             head = run_head(source, about, out)
             if done := finished(out, head):
                 console.note(f"{out} is finished already")
                 if wishes:
                     console.note(f"other deliverables: python run_stream.py finalize {out}")
+                elif wanted.composite and done.get("composite") is None:
+                    console.note(
+                        f"its composite: python run_stream.py finalize {out} --preset comp"
+                    )
                 return Outcome(done["frames"], len(done["people"]), bool(done["damage"]))
             begun = _begun(out, head, console)
         console.start(uri, str(out), source.size, network.name, source.frames_estimate)
-        wanted = settings.output
         with Deliverables(
             out, source, overwrite=wanted.overwrite, about=about, begun=begun,
-            encoder=wanted.encoder,
+            encoder=wanted.encoder, composite=wanted.composite,
         ) as files:  # fmt: skip
             pictures_in = _until(stop, source)
             if begun and begun.state:
@@ -221,7 +225,7 @@ def matte_one(
                 ) as people,
                 ahead(
                     compose(people, composer), depth=depth.compose_ahead, name="compose"
-                ) as pictures,
+                ) if composer else nullcontext(uncomposed(people)) as pictures,
             ):  # fmt: skip
                 _write(pictures, files, console, notes)
             stopped = stop.signal is not None
@@ -337,12 +341,13 @@ def _notes(begun: Begun | None, settings: Settings, tracker: Tracker) -> Notes |
 
 
 def _catch_up(
-    begun: Begun, frames: Iterator[Frame], composer: Composer, files: Deliverables, console: Console
-) -> None:
+    begun: Begun, frames: Iterator[Frame], composer: Composer | None, files: Deliverables,
+    console: Console,
+) -> None:  # fmt: skip
     """Read past the frames that are done, and make the composites that the crash has taken."""
     for index, (frame, mattes) in enumerate(begun.again(islice(frames, begun.frames))):
         missing = index >= files.composed
-        if missing or composer.remembers:
+        if composer and (missing or composer.remembers):
             picture = composer.compose(frame, mattes)
             if missing:
                 files.recompose(frame, picture)
@@ -374,7 +379,7 @@ def _until(stop: Stop, source: Source) -> Iterator[Frame]:
 
 
 def _write(
-    pictures: Iterable[tuple[Frame, Mattes, np.ndarray]],
+    pictures: Iterable[tuple[Frame, Mattes, np.ndarray | None]],
     files: Deliverables,
     console: Console,
     notes: Notes | None = None,

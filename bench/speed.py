@@ -4,9 +4,10 @@
     python -m bench.speed --full     every engine; 1, 2, 4, 6, 10 people; 540p to 2160p
 
 Per row: the network alone; the bare engine (picture in, everyone's mattes at full size out); the
-whole pipeline (file in; tracks, composite and people.json out).  Frames per second are those of the
-machine as it is; processor milliseconds per frame survive a busy one.  Latency is that of a step
-of the bare engine, until every matte is drawn.  Peak memory is the process's, in that row.
+pipeline from file to tracks (alpha.mkv and people.json out: a run with --tracks-only); and the same
+with the composite, as a run is by default.  Frames per second are those of the machine as it is;
+processor milliseconds per frame survive a busy one.  Latency is that of a step of the bare engine,
+until every matte is drawn.  Peak memory is the process's, in that row.
 Prints a table and, with --json FILE, writes one JSON object.  People are scripted (bench/crowd.py),
 so that every row has the number it says.  GPUs: make bench-gpu.
 """
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,8 @@ class Row:
     latency_p95_ms: float
     pipeline_frames_per_second: float
     pipeline_cpu_ms: float
+    composite_frames_per_second: float  # the same, and the composite is made
+    composite_cpu_ms: float
     peak_megabytes: float
 
 
@@ -92,20 +95,24 @@ def row(
             zip((time.perf_counter(), time.process_time()), begun, strict=True)]  # fmt: skip
     del pictures
 
-    with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter(), time.process_time()
-        outcome = run_stream.matte_one(
-            str(clip), Path(folder) / "out", settings, lambda: engine, console
-        )
-        whole = [now - then for now, then in
-                 zip((time.perf_counter(), time.process_time()), begun, strict=True)]  # fmt: skip
-    if outcome.people != people:
-        raise EngineError(f"{people} people were scripted and {outcome.people} tracks came out")
+    whole: list[float] = []
+    for composite in (False, True):
+        wanted = replace(settings, output=replace(settings.output, composite=composite))
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter(), time.process_time()
+            outcome = run_stream.matte_one(
+                str(clip), Path(folder) / "out", wanted, lambda: engine, console
+            )
+            ended = time.perf_counter(), time.process_time()
+        if outcome.people != people:
+            raise EngineError(f"{people} people were scripted and {outcome.people} tracks came out")
+        wall, cpu = (now - then for now, then in zip(ended, begun, strict=True))
+        whole += outcome.frames / wall, 1000 * cpu / outcome.frames
     low, high = np.percentile(latencies, (50, 95)) * 1000
     return Row(
         inner.name, size, people, network,
         len(latencies) / bare[0], 1000 * bare[1] / len(latencies), float(low), float(high),
-        outcome.frames / whole[0], 1000 * whole[1] / outcome.frames, _peak(),
+        whole[0], whole[1], whole[2], whole[3], _peak(),
     )  # fmt: skip
 
 
@@ -139,7 +146,7 @@ def _peak() -> float:
 
 def ratios(rows: Sequence[Row]) -> dict[str, float]:
     """What the speed is held to, of the rows there are: six people against one, in processor time,
-    and the pipeline's frame rate against the bare engine's."""
+    and the frame rate from file to tracks against the bare engine's."""
     found = {}
     at = {(r.engine, r.size, r.people): r for r in rows}
     for (engine, size, people), one in at.items():
@@ -152,6 +159,8 @@ def ratios(rows: Sequence[Row]) -> dict[str, float]:
         if people == 4:
             share = one.pipeline_frames_per_second / one.bare_frames_per_second
             found[f"{name}: pipeline / bare engine, frame rate, 4 people"] = share
+            share = one.bare_cpu_ms / one.pipeline_cpu_ms
+            found[f"{name}: bare engine / pipeline, processor time, 4 people"] = share
     return found
 
 
@@ -159,15 +168,17 @@ def printed(found: dict) -> str:
     lines = [f"{name:<10} {value}" for name, value in found["machine"].items()]
     lines.append(f"threads    {found['threads']}, {found['frames']} frames a row\n")
     lines.append(f"{'':38}{'network':>9}{'bare engine':>18}{'latency, ms':>14}"
-                 f"{'file to tracks':>18}{'peak':>8}")  # fmt: skip
+                 f"{'file to tracks':>18}{'and composite':>18}{'peak':>8}")  # fmt: skip
     lines.append(f"{'engine':<16}{'size':>8}{'people':>8}{'':6}{'CPU-ms':>9}{'f/s':>9}{'CPU-ms':>9}"
-                 f"{'p50':>7}{'p95':>7}{'f/s':>9}{'CPU-ms':>9}{'MB':>8}")  # fmt: skip
+                 f"{'p50':>7}{'p95':>7}{'f/s':>9}{'CPU-ms':>9}{'f/s':>9}{'CPU-ms':>9}"
+                 f"{'MB':>8}")  # fmt: skip
     for r in found["rows"]:
         lines.append(
             f"{r['engine']:<16}{r['size']:>8}{r['people']:>8}{'':6}{r['network_cpu_ms']:>9.1f}"
             f"{r['bare_frames_per_second']:>9.1f}{r['bare_cpu_ms']:>9.1f}"
             f"{r['latency_p50_ms']:>7.0f}{r['latency_p95_ms']:>7.0f}"
             f"{r['pipeline_frames_per_second']:>9.1f}{r['pipeline_cpu_ms']:>9.1f}"
+            f"{r['composite_frames_per_second']:>9.1f}{r['composite_cpu_ms']:>9.1f}"
             f"{r['peak_megabytes']:>8.0f}"
         )
     lines += ["", *(f"{name}: {value:.2f}" for name, value in found["ratios"].items())]

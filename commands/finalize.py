@@ -51,12 +51,12 @@ def main(words: Sequence[str], console: Console) -> int:
     """Run the command and return its exit code."""
     said = _parser().parse_args(list(words))
     from stream.decode import InputError
-    from stream.encode import recover, unfinished
+    from stream.encode import composes, recover, unfinished
 
     left = unfinished(said.out)
     if left is not None:
         source = said.source or (said.out / left.head["input"]["path"])
-        if not source.exists():
+        if composes(left) and not source.exists():
             console.warning(
                 f"{source} is not there: the composite is without sound; --source names the input"
             )

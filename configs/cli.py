@@ -26,6 +26,7 @@ what is written:
   one input goes straight into OUT; several go into OUT/<name of the input>/
   video     alpha.mkv (one lossless gray track per person), composite.mp4, people.json
   pictures  <name of the picture>/person_0001.png, ..., composite.png, and one people.json
+  with --tracks-only nothing is composed, and there is no composite
 
 BACKGROUND  marks (who is who), keep, blur, a colour ("#00b140", green), or a picture or video file
 TREATMENT   keep, remove, blur (the person), or a colour or file to stand behind this person
@@ -94,6 +95,13 @@ def parse(argv: Sequence[str] | None = None) -> Request:
         if said.out is None:
             raise ConfigError("where should the results go? name a folder with -o, such as -o out/")
     settings = load(said.config, said.set, _options(said))
+    output = settings.output
+    composed = output.composite or "comp" in output.presets
+    if not composed and (said.person or said.background is not None):
+        raise ConfigError(
+            "--background and --person say how the composite looks, and none is made: ask for "
+            "--preset comp as well, or give them to finalize OUT --preset comp later"
+        )
     return Request(
         inputs=tuple(said.inputs),
         out=said.out or Path(),
@@ -133,6 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", metavar="N", help="CPU threads of the network; default: all cores")
     add("--start", metavar="WHEN", help="first frame: seconds, h:mm:ss.s, or a number such as 300f")
     add("--end", metavar="WHEN", help="last frame, included")
+    add("--tracks-only", action="store_true",
+        help="make no composite: sooner done, and finalize --preset comp makes it later")
     add("--preset", action="append", default=[], metavar="NAME",
         help="also make this deliverable, such as nle: see finalize --help")  # fmt: skip
     add("--workers", metavar="N", help="matte parts of the videos in N processes at once")
@@ -158,6 +168,8 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
     output: dict[str, Any] = {name: True for name, wished in wishes.items() if wished}
     if said.preset:
         output["presets"] = [name for word in said.preset for name in word.split(",") if name]
+    if said.tracks_only:
+        output["composite"] = False
     part = {name: text for name, text in (("start", said.start), ("end", said.end)) if text}
     cluster: dict[str, Any] = {}
     if said.workers is not None:

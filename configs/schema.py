@@ -119,6 +119,7 @@ class OutputSettings:
     presets: tuple[str, ...] = ()  # deliverables beside the usual results, as `finalize` makes them
     overwrite: bool = False  # replace the results of an earlier run in the same folder
     resume: bool = False  # go on with a run that was broken off there
+    composite: bool = True  # false: tracks and register alone; `finalize --preset comp` later
     # Who encodes the composite: "nvenc" is an NVIDIA GPU's encoder, "auto" takes it where it works.
     encoder: Literal["cpu", "auto", "nvenc"] = "cpu"
 

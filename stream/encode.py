@@ -1,7 +1,7 @@
 """Finished work out to disk: a lossless alpha track per person, the composite, and who was when.
 
 A video leaves `alpha.mkv`, `composite.mp4` and `people.json`.  Pictures leave a folder each, with
-`person_0001.png`, ... and `composite.png`, and one `people.json`.
+`person_0001.png`, ... and `composite.png`, and one `people.json`.  Composites may be left out.
 
 While a video is under way, what is known of it lies in a hidden folder of the output folder: the
 working store (`stream/store.py`), which a crash cannot take, and the composite so far.  `finish`
@@ -81,7 +81,8 @@ class Deliverables:
     just the same, and people.json says `"complete": false`.  `about` is kept in people.json as it
     is: the engine, the weights, the settings.  Raises OutputError before anything is created when
     results of the same name exist and `overwrite` is not set.  `encoder` of the composite is the
-    `cpu`, `nvenc` on an NVIDIA GPU, or `auto`: that where there is one.
+    `cpu`, `nvenc` on an NVIDIA GPU, or `auto`: that where there is one.  Without `composite` none
+    is made, and one that an earlier run has left goes with that run's other results.
     """
 
     def __init__(
@@ -93,9 +94,11 @@ class Deliverables:
         about: Mapping[str, Any] | None = None,
         begun: Begun | None = None,
         encoder: str = "cpu",
+        composite: bool = True,
     ) -> None:
         self._out = Path(out_dir)
         self._source = source
+        self._composite = composite
         self._about = dict(about or {})
         self._report: Report | None = None
         results = _PictureFiles if source.kind == "images" else _VideoFiles
@@ -108,7 +111,7 @@ class Deliverables:
                 "replaced with --overwrite"
             )
         try:
-            h264 = hardware.h264(encoder, COMPOSITE_OPTIONS)
+            h264 = hardware.h264(encoder, COMPOSITE_OPTIONS) if composite else None
         except hardware.HardwareError as error:
             raise OutputError(str(error)) from None
         with _said(f"{self._out}: results cannot be written there"):
@@ -116,7 +119,7 @@ class Deliverables:
             self.working = working = self._out / UNFINISHED
             if begun is None or begun.state is None:
                 _clear(working, overwrite or begun is not None)
-                _refuse_without_room(self._out, source)
+                _refuse_without_room(self._out, source, composite)
                 working.mkdir()
                 self._files = results(self._out, working, source, self._about, h264)
             else:
@@ -141,14 +144,19 @@ class Deliverables:
         except Exception as second:  # the first failure is the one to tell
             error.add_note(f"finishing what was written failed too: {second}")
 
-    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray) -> None:
-        """Add one frame: everyone in it under their ids, and its composite (H, W, 3) uint8 RGB."""
+    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray | None) -> None:
+        """Add one frame: everyone in it under their ids, and its composite (H, W, 3) uint8 RGB;
+        None where no composite is made."""
         if self._report is not None:
             raise ValueError("these results are finished; nothing can be added")
         ids = mattes.ids
         if len(set(ids.tolist())) < len(ids) or (len(ids) and ids.min() < 1):
             raise ValueError(f"people need ids of their own, 1 or more, got {ids.tolist()}")
-        if composite.shape != frame.rgb.shape or composite.dtype != np.uint8:
+        if (composite is not None) != self._composite:
+            raise ValueError(f"a composite is {'needed' if self._composite else 'not wanted'} here")
+        if composite is not None and (
+            composite.shape != frame.rgb.shape or composite.dtype != np.uint8
+        ):
             raise ValueError(
                 f"composite should be {frame.rgb.shape} uint8, got {composite.shape} "
                 f"{composite.dtype}"
@@ -215,6 +223,11 @@ def unfinished(out_dir: str | os.PathLike[str]) -> Store | None:
         return None  # it died before its first record: nothing is in it
 
 
+def composes(left: Store) -> bool:
+    """Whether the run that left this store was making a composite."""
+    return bool(_parts(left.path.parent))
+
+
 def _clear(working: Path, overwrite: bool) -> None:
     """Make room for a new run; work that someone may still want is not thrown away unasked."""
     left = unfinished(working.parent)
@@ -239,13 +252,15 @@ def run_head(source: Source, about: Mapping[str, Any], out: Path) -> dict[str, A
 
 
 LEAST_BYTES = 0.03  # a pixel, store and composite together: half of what quiet footage takes
+LEAST_STORED = 0.012  # of it the store
 
 
-def _refuse_without_room(out: Path, source: Source) -> None:
+def _refuse_without_room(out: Path, source: Source, composite: bool) -> None:
     """Refuse what obviously cannot fit, before hours are spent on it."""
     if source.kind != "video" or not source.frames_estimate:
         return
-    needed = source.frames_estimate * source.size[0] * source.size[1] * LEAST_BYTES
+    least = LEAST_BYTES if composite else LEAST_STORED
+    needed = source.frames_estimate * source.size[0] * source.size[1] * least
     free = shutil.disk_usage(out).free
     if needed > free:
         with suppress(OSError):
@@ -263,20 +278,20 @@ class _VideoFiles:
         working: Path,
         source: Source,
         about: Mapping[str, Any],
-        h264: hardware.Encoder,
+        h264: hardware.Encoder | None,
         begun: Begun | None = None,
     ) -> None:
         self._out, self._working, self._source, self._about = out, working, source, about
-        self._notes = [h264.note] if h264.note else []
+        self._notes = [h264.note] if h264 and h264.note else []
         self.composed = 0  # frames whose composite is in earlier parts
         if begun is None:
             self._store = StoreWriter(working / STORE, run_head(source, about, out))
             part = working / SILENT
         else:
             self._store = StoreWriter.resume(working / STORE, begun.frames)
-            self.composed = min(begun.frames, max(0, _composed(working) - 1))
+            self.composed = min(begun.frames, max(0, _composed(working) - 1)) if h264 else 0
             part = _next_part(working, self.composed)
-        self._composite = _Composite(part, source, h264)
+        self._composite = _Composite(part, source, h264) if h264 else None
 
     @property
     def frames(self) -> int:
@@ -287,6 +302,7 @@ class _VideoFiles:
             self._store.checkpoint(note)
 
     def recompose(self, frame: Frame, composite: np.ndarray) -> None:
+        assert self._composite is not None
         with _said(f"{self._out}: writing failed at {frame.seconds:.2f} s"):
             self._composite.write(frame, composite)
 
@@ -294,15 +310,17 @@ class _VideoFiles:
     def names(source: Source) -> list[str]:
         return list(RESULTS)
 
-    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray) -> None:
+    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray | None) -> None:
         if frame.size != self._source.size:
             raise ValueError(f"frames should be {self._source.size}, got {frame.size}")
         with _said(f"{self._out}: writing failed at {frame.seconds:.2f} s"):
             self._store.add(frame.pts, mattes)
-            self._composite.write(frame, composite)
+            if self._composite is not None and composite is not None:
+                self._composite.write(frame, composite)
 
     def close(self) -> None:
-        self._composite.close()
+        if self._composite is not None:
+            self._composite.close()
         self._store.close()
 
     def finish(self, complete: bool) -> Report:
@@ -334,19 +352,24 @@ def recover(out_dir: str | os.PathLike[str], source: str | None = None) -> Repor
 def _finished(
     out: Path, working: Path, head: Mapping[str, Any], register: Register, sound: str | None
 ) -> Report:
-    """Both tracks and register, each on its own: one that fails does not take the others."""
+    """Both tracks and register, each on its own: one that fails does not take the others.
+
+    What a run coded of its composite says whether it made one.
+    """
     notes: list[str] = []
     clock = _Clock.of(head)
+    composed = bool(_parts(working))
     steps: list[tuple[str, Callable[[Path], None]]] = [
-        (
+        ("alpha.mkv", lambda path: _remux_alphas(Store(working / STORE), path, clock, register)),
+        ("people.json", lambda path: _save_register(path, head, register, notes, composed)),
+    ]
+    if composed:  # before the register, which has its notes
+        steps.insert(0, (
             "composite.mp4",
             lambda path: _remux_composite(
                 working / SILENT, path, clock, register.pts, sound, head["complete"], notes
             ),
-        ),
-        ("alpha.mkv", lambda path: _remux_alphas(Store(working / STORE), path, clock, register)),
-        ("people.json", lambda path: _save_register(path, head, register, notes)),
-    ]
+        ))  # fmt: skip
     done, failures = [], []
     for name, step in steps if register.pts else []:
         path = working / name
@@ -362,6 +385,9 @@ def _finished(
             f"{'; '.join(failures)}; what was written until then lies in {working} "
             f"(python run_stream.py finalize {out})"
         )
+    if register.pts and not composed:  # what lies there is of a run whose tracks are gone
+        with suppress(OSError):
+            (out / "composite.mp4").unlink(missing_ok=True)
     shutil.rmtree(working, ignore_errors=True)
     if not register.pts:
         with suppress(OSError):
@@ -567,7 +593,8 @@ def _next_part(working: Path, start: int) -> Path:
 def _composite_packets(working: Path) -> Iterator[av.Packet]:
     """Those of all parts, in the order of the frames; of a torn part, up to the tear."""
     parts = _parts(working)
-    for (start, path), (end, _) in zip(parts, [*parts[1:], (None, None)], strict=True):
+    ends = [*(begins for begins, _ in parts[1:]), None]
+    for (start, path), end in zip(parts, ends, strict=False):  # a run of tracks alone has none
         with suppress(av.error.FFmpegError, OSError, IndexError):
             yield from islice(_packets(path), None if end is None else end - start)
 
@@ -702,7 +729,7 @@ class _PictureFiles:
 
     def __init__(
         self, out: Path, working: Path, source: Source, about: Mapping[str, Any],
-        h264: hardware.Encoder,
+        h264: hardware.Encoder | None,
     ) -> None:  # fmt: skip
         self._out, self._working, self._source = out, working, source
         self._about = about
@@ -713,7 +740,7 @@ class _PictureFiles:
     def names(source: Source) -> list[str]:
         return ["people.json", *(f"{name}/composite.png" for name in source.names)]
 
-    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray) -> None:
+    def write(self, frame: Frame, mattes: Mattes, composite: np.ndarray | None) -> None:
         name = self._source.names[frame.pts]
         folder = self._working / name
         people = []
@@ -723,7 +750,8 @@ class _PictureFiles:
                 file = f"person_{person.id:04d}.png"
                 _save_png(folder / file, person.codes)
                 people.append({"file": f"{name}/{file}", **_described(person)})
-            _save_png(folder / "composite.png", cv2.cvtColor(composite, cv2.COLOR_RGB2BGR))
+            if composite is not None:
+                _save_png(folder / "composite.png", cv2.cvtColor(composite, cv2.COLOR_RGB2BGR))
             self._place(folder, self._out / name)
         self._people.update(int(number) for number in mattes.ids)
         self._pictures.append({"name": name, "size": list(frame.size), "people": people})
@@ -731,8 +759,8 @@ class _PictureFiles:
     def _place(self, made: Path, final: Path) -> None:
         """Put a picture's folder in place; of an earlier run only our own files are replaced."""
         final.mkdir(exist_ok=True)
-        for stale in final.glob("person_[0-9][0-9][0-9][0-9]*.png"):
-            stale.unlink()
+        for stale in (*final.glob("person_[0-9][0-9][0-9][0-9]*.png"), final / "composite.png"):
+            stale.unlink(missing_ok=True)
         for file in made.iterdir():
             os.replace(file, final / file.name)
         made.rmdir()
@@ -767,7 +795,7 @@ def _save_png(path: Path, picture: np.ndarray) -> None:
 
 
 def _save_register(
-    path: Path, head: Mapping[str, Any], register: Register, notes: list[str]
+    path: Path, head: Mapping[str, Any], register: Register, notes: list[str], composed: bool
 ) -> None:
     """people.json, written piece by piece: it can be long."""
     size = head["size"]
@@ -775,7 +803,7 @@ def _save_register(
         **head,
         "notes": [*head["notes"], *notes],
         "frames": len(register.pts),
-        "composite": {"size": list(padded(size)), "picture": list(size)},
+        "composite": {"size": list(padded(size)), "picture": list(size)} if composed else None,
         "alpha": {"codec": "h264", "tracks": register.people, "times": "attached as JSON"},
     }
     for private in ("codec", "parameters"):  # of the working store alone

@@ -29,17 +29,17 @@ HEAD = 26  # pixels for the line of text above a column
 
 def contact_sheet(uri: str, out: Path, moments: int = MOMENTS) -> np.ndarray:
     """The sheet of the run that turned the video `uri` into the files in `out`: (H, W, 3) RGB.
+    A run of tracks alone has no column for the composite.
 
     Raises InputError where a file is missing or is not what a run leaves behind.
     """
     alphas, composite = out / "alpha.mkv", out / "composite.mp4"
-    for path in (alphas, composite):
-        if not path.is_file():
-            raise InputError(
-                f"there is no {path}; make it first: python run_stream.py {uri} -o {out}"
-            )
+    if not alphas.is_file():
+        raise InputError(
+            f"there is no {alphas}; make it first: python run_stream.py {uri} -o {out}"
+        )
     titles = _tracks(alphas)
-    when = evenly(_frames(composite), moments)
+    when = evenly(_frames(alphas), moments)
     with open_source(uri) as source:
         pictures = [(frame.rgb, frame.seconds) for frame in _picked(source.frames(), when)]
     columns = [("frame", [_cell(rgb) for rgb, _ in pictures])]
@@ -48,7 +48,8 @@ def contact_sheet(uri: str, out: Path, moments: int = MOMENTS) -> np.ndarray:
         mattes = [_cell(cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB))
                   for alpha in _picked(_alphas(alphas, track), when)]  # fmt: skip
         columns.append((titles[track], mattes))
-    columns.append(("composite", [_cell(rgb) for rgb in _picked(_colours(composite), when)]))
+    if composite.is_file():
+        columns.append(("composite", [_cell(rgb) for rgb in _picked(_colours(composite), when)]))
     return _laid_out(columns, [f"{seconds:.1f} s" for _, seconds in pictures])
 
 

@@ -148,6 +148,12 @@ class Composer(Protocol):
     def close(self) -> None: ...
 
 
+def uncomposed(matted: Iterable[Matted]) -> Iterator[tuple[Frame, Mattes, None]]:
+    """The same shape as `compose` leaves, where no composite is wanted."""
+    for frame, mattes in matted:
+        yield frame, mattes, None
+
+
 def compose(
     matted: Iterable[Matted], composer: Composer
 ) -> Iterator[tuple[Frame, Mattes, np.ndarray]]:

@@ -54,6 +54,7 @@ def test_the_table_has_every_row_and_the_ratios_the_speed_is_held_to(toy, tmp_pa
     assert [(r["engine"], r["size"], r["people"]) for r in found["rows"]] == [
         ("openvino", "540p", 1), ("openvino", "540p", 2),
     ]  # fmt: skip
+    assert all(min(r["composite_cpu_ms"], r["pipeline_cpu_ms"]) > 0 for r in found["rows"])
     assert all(r["bare_cpu_ms"] > 0 and r["peak_megabytes"] > 0 for r in found["rows"])
     assert "no int8 network there" in found["left_out"][0]
     assert found["machine"]["date"] and found["frames"] == 9
@@ -61,7 +62,8 @@ def test_the_table_has_every_row_and_the_ratios_the_speed_is_held_to(toy, tmp_pa
 
 def test_ratios_are_of_the_rows_they_name():
     def made(people, network, bare, pipeline, rates):
-        return speed.Row("e", "720p", people, network, rates[0], bare, 1, 1, rates[1], pipeline, 1)
+        return speed.Row("e", "720p", people, network, rates[0], bare, 1, 1, rates[1], pipeline,
+                         1, 1, 1)  # fmt: skip
 
     found = speed.ratios(
         [made(1, 50, 60, 90, (20, 15)), made(4, 51, 70, 110, (18, 9)), made(6, 55, 75, 135, (9, 9))]
@@ -71,3 +73,5 @@ def test_ratios_are_of_the_rows_they_name():
     assert found["e 720p: six people / one, engine"] == pytest.approx(1.25)
     assert found["e 720p: six people / one, pipeline"] == pytest.approx(1.5)
     assert found["e 720p: pipeline / bare engine, frame rate, 4 people"] == pytest.approx(0.5)
+    share = found["e 720p: bare engine / pipeline, processor time, 4 people"]
+    assert share == pytest.approx(70 / 110)

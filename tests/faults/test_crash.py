@@ -60,13 +60,13 @@ def walk(tmp_path_factory):
     return clip, folder / "whole"
 
 
-def killed(clip, out, after, slow="0.02"):
+def killed(clip, out, after, slow="0.02", *options):
     """The frames that were on the disk when a run was killed so many frames after it began.
 
     Returns when each frame came, in seconds, as a watcher of the store saw it.
     """
     process = subprocess.Popen(
-        command(clip, "-o", out, "--quiet", "--resume"),
+        command(clip, "-o", out, "--quiet", "--resume", *options),
         cwd=ROOT,
         env=os.environ | {"SLOW": slow},
         stderr=subprocess.DEVNULL,
