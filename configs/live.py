@@ -19,6 +19,7 @@ from configs.schema import ConfigError, Settings, load
 
 PORT = 8765
 SHORTEST_TOKEN = 12  # characters
+SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")  # also in stream/many.py
 
 EXAMPLES = """\
 examples:
@@ -34,6 +35,10 @@ SINK     camera or camera:/dev/video10 (a virtual camera), window, an address (r
 
 With --serve, http://127.0.0.1:8765/ is the page and /obs a transparent picture for OBS.
 docs/live.md has the rest.
+
+Many sources share the engine fairly when --config (or --set live.sources.door=rtsp://…) names them:
+  live: {sources: {door: "rtsp://10.0.0.7/stream", desk: 0}}
+A SINK and its file then have {name} in them, and every source records into a folder of its name.
 """
 
 
@@ -41,7 +46,8 @@ docs/live.md has the rest.
 class LiveRequest:
     """What one call of `live` asks for."""
 
-    source: str
+    source: str  # of one; with `sources` it is not looked at
+    sources: dict[str, str]  # of many: what each is by its name
     size: tuple[int, int] | None  # (H, W) asked of the source
     rate: float | None
     coding: str | None
@@ -85,6 +91,7 @@ def parse(words: Sequence[str]) -> LiveRequest:
             "live: nowhere to show it; say --serve for the page, --sink with an address, a file, "
             "camera or window, or --record with a folder"
         )
+    sources = _sources(settings, said)
     source = said.source
     if source is None:
         source = "0" if os.path.exists("/dev/video0") or not said.serve else "browser"
@@ -103,12 +110,36 @@ def parse(words: Sequence[str]) -> LiveRequest:
     if bool(said.certificate) != bool(said.key):
         raise ConfigError("--certificate and --key belong together")
     return LiveRequest(
-        source=source, size=_size(said.size), rate=said.rate, coding=said.coding, loop=said.loop,
+        source=source, sources=sources, size=_size(said.size), rate=said.rate,
+        coding=said.coding, loop=said.loop,
         sinks=tuple(said.sink), record=said.record, recordings=said.recordings, serve=said.serve,
         host=said.host, port=said.port, token=token, allowed_hosts=tuple(said.allow_host),
         certificate=said.certificate, key=said.key, seconds=said.seconds, settings=settings,
         json=said.json, quiet=said.quiet, debug=said.debug,
     )  # fmt: skip
+
+
+def _sources(settings: Settings, said: argparse.Namespace) -> dict[str, str]:
+    """Many sources by name; none where there is one only."""
+    sources = {str(name): str(source) for name, source in settings.live.sources.items()}
+    if not sources:
+        return {}
+    if said.source is not None:
+        raise ConfigError("--source and live.sources cannot both be: name it under live.sources")
+    for name, source in sources.items():
+        if not SOURCE_NAME.fullmatch(name):
+            raise ConfigError(
+                f"live.sources: a name should be letters, digits, - and _, 40 at most, got {name!r}"
+            )
+        if source == "browser" and not said.serve:
+            raise ConfigError(f"live.sources.{name}: browser needs the page: add --serve")
+    for sink in said.sink:
+        if "{name}" not in sink:
+            raise ConfigError(
+                f"--sink {sink}: many sources cannot share it; put {{name}} in it, "
+                "such as out/{name}.mkv or rtmp://host/app/{name}"
+            )
+    return sources
 
 
 def _with_edges(options: dict, said: argparse.Namespace) -> dict:

@@ -147,6 +147,8 @@ class PipelineSettings:
 class LiveSettings:
     """Live only: `python run_stream.py live`."""
 
+    # Many sources at once: a name, and what `--source` would be told.
+    sources: Mapping[str, str | int] = field(default_factory=dict)
     expand_pixels: float = number(0.0, -50, 50)  # of everyone's matte; below 0 it shrinks
     feather_pixels: float = number(0.0, 0, 50)  # how softly the mattes end
     preview_rows: int = number(720, 90, 2160)  # pictures are sent to the page no higher than this
@@ -351,7 +353,9 @@ def _fitted(value: Any, wanted: Any, where: str, name: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in parts:
             return None
-        (wanted,) = (part for part in parts if part is not type(None))
+        if type(value) in parts:
+            return value
+        wanted = next(part for part in parts if part is not type(None))
         return _fitted(value, wanted, where, name)
     if origin is Literal:
         if value in parts:

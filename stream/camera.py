@@ -267,6 +267,10 @@ class LiveSource:
             return Shot(self._stamped(self._slate(now), now), now, slate=True)
         return None
 
+    def wait(self, timeout_seconds: float) -> bool:
+        """Whether a picture is there for `take`, or comes within the time given."""
+        return self._place.wait(timeout_seconds)
+
     def push(self, rgb: np.ndarray) -> None:
         """A picture from outside, (H, W, 3) uint8 RGB: how a browser's camera comes in."""
         self._arrived(rgb)

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes, no_one
-from stream.camera import LiveSource, slate
+from stream.camera import LiveSource, Shot, slate
 from stream.compose import Composer, Look, mark_colour
 from stream.edges import Edges, edged
 from stream.sinks import Recording, Shown, Sink
@@ -64,7 +64,8 @@ class Live:
     """One live session.  `start` it, change it, `close` it.
 
     `new_tracker` makes a tracker for the source and for every other one that takes its place.
-    `log` is told what happens, one line each, from any thread.
+    `log` is told what happens, one line each, from any thread.  `take` is how the newest picture
+    of a source is waited for and taken, where it is not at once (stream/many.py).
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Live:
         wishes: Wishes | None = None,
         sinks: Iterable[Sink] = (),
         log: Callable[[str], None] = lambda text: None,
+        take: Callable[[LiveSource], Shot | None] = lambda source: source.take(0.1),
     ) -> None:
         self._engine, self._new_tracker, self._log = engine, new_tracker, log
+        self._take = take
         self.source = source
         self.wishes = wishes or Wishes()
         self.names: dict[int, str] = {}
@@ -248,7 +251,7 @@ class Live:
         while not self._stop.is_set():
             self._take_over_source()
             source = self.source
-            shot = source.take(0.1)
+            shot = self._take(source)
             if source.state != was:
                 was = source.state
                 self._log(

@@ -31,6 +31,12 @@ class Newest(Generic[T]):
             self._item = item
             self._changed.notify()
 
+    def wait(self, timeout_seconds: float) -> bool:
+        """Whether an item lies here, or comes within the time given.  It stays."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._item is not None or self._closed, timeout_seconds)
+            return self._item is not None
+
     def take(self, timeout_seconds: float) -> T | None:
         """The newest item, each only once; None after the time given, or when closed."""
         with self._changed:

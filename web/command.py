@@ -17,6 +17,7 @@ from run_stream import DAMAGE, ENGINE, OK, LoadEngine, _report, new_tracker, rea
 if TYPE_CHECKING:
     from stream.camera import LiveSource
     from stream.live import Live
+    from stream.many import Many
     from stream.sinks import Sink
 
 FIGURES_SECONDS = 10.0  # how often a log line, or an event, says how it goes
@@ -45,6 +46,8 @@ def run(
     from stream.edges import Edges
     from stream.live import Live, Wishes
 
+    if request.sources:
+        return run_many(request, console, stop, load_engine)
     settings = request.settings
     new_tracker(settings)
     wanted = Wanted(request.size, request.rate, request.coding, request.loop)
@@ -74,6 +77,90 @@ def run(
         return _outcome(stop, live, console)
 
 
+def run_many(
+    request: LiveRequest, console: Console, stop: Stop, load_engine: LoadEngine | None = None
+) -> int:
+    """As `run`, for `live.sources`: sources that share the engine, each with what is its own."""
+    from engines.guard import GuardedEngine
+    from stream.camera import LiveSource, Wanted, address_of
+    from stream.edges import Edges
+    from stream.live import Live, Wishes
+    from stream.many import Many, Seat, Turns
+
+    settings, look = request.settings, request.settings.look
+    new_tracker(settings)
+    wanted = Wanted(request.size, request.rate, request.coding, request.loop)
+    edges = Edges(settings.live.expand_pixels, settings.live.feather_pixels)
+    _check_extras(request)
+    for uri in request.sources.values():
+        address_of(uri, wanted)  # what cannot mean anything is told before the engine is loaded
+
+    def new_live(name: str, uri: str, seat: Seat) -> Live:
+        return Live(
+            LiveSource(uri, wanted), seat, lambda: new_tracker(settings),
+            wishes=Wishes(look.background, dict(look.people), edges),
+            sinks=_sinks(request, name), log=lambda text: console.note(f"{name}: {text}"),
+            take=seat.take,
+        )  # fmt: skip
+
+    with ExitStack() as held:
+        loaded = ready_engine(settings, console, load_engine)
+        held.callback(loaded.close)
+        engine = GuardedEngine(
+            loaded,
+            tell=lambda text: console.warning(f"{turns.at_work}: {text}"),
+            note=lambda text: console.note(f"{turns.at_work}: {text}"),
+        )
+        turns = Turns(engine)
+        many = held.enter_context(Many(engine, new_live, turns=turns))
+        for name, uri in request.sources.items():
+            live = many.add(name, uri)
+            if request.record:
+                live.record(request.record / name)
+        if request.serve:
+            from web.wall import Wall, wall_application
+
+            wall = Wall(many, request.recordings, settings.live, wanted)
+            held.callback(wall.close)
+            names, tls = _names(request), request.certificate is not None
+            app = wall_application(wall, token=request.token, names=names, tls=tls)
+            page = _served(request, app, held)
+            token = f"?token={request.token}" if request.token else ""
+            console.note(f"the page: {page.url}{token}")
+        _until_all(stop, many, request, console)
+        lives = list(many.lives.values())
+        many.close()
+        return _outcome_of_many(stop, lives, console)
+
+
+def _until_all(stop: Stop, many: Many, request: LiveRequest, console: Console) -> None:
+    """Wait for a signal, the time that was given, or, without the page, the end of every file."""
+    end = time.monotonic() + request.seconds if request.seconds else float("inf")
+    said = time.monotonic()
+    while not stop.signal and time.monotonic() < end:
+        lives = many.lives.values()
+        if not request.serve and not any(live.running for live in lives):
+            return
+        if lives and all(live.error for live in lives):
+            return  # an engine that fails at everything
+        time.sleep(0.1)
+        if time.monotonic() - said >= FIGURES_SECONDS:
+            said = time.monotonic()
+            status = many.status()
+            parts = ", ".join(f"{one['name']} {one['frames_per_second']}" for one in status)
+            console.note(f"frames/s: {parts}")
+            console._event("figures", sources=status)
+
+
+def _outcome_of_many(stop: Stop, lives: list[Live], console: Console) -> int:
+    codes = [_outcome(stop, live, console) for live in lives]
+    if codes and all(code == ENGINE for code in codes):
+        return ENGINE
+    if stop.signal:
+        return 128 + stop.signal
+    return DAMAGE if any(code != OK for code in codes) else OK
+
+
 def _check_extras(request: LiveRequest) -> None:
     if not request.serve:
         return
@@ -84,11 +171,13 @@ def _check_extras(request: LiveRequest) -> None:
         raise ConfigError(f"--serve needs {', '.join(missing)}: pip install '.[web]'")
 
 
-def _sinks(request: LiveRequest) -> list[Sink]:
+def _sinks(request: LiveRequest, source: str = "") -> list[Sink]:
+    """The sinks of a source; `{name}` in them stands for its name."""
     from stream.sinks import StreamSink, VirtualCamera, Window
 
     made: list[Sink] = []
     for name in request.sinks:
+        name = name.replace("{name}", source) if source else name
         if name == "camera" or name.startswith("camera:"):
             made.append(VirtualCamera(name.partition(":")[2] or None))
         elif name == "window":
@@ -101,11 +190,9 @@ def _sinks(request: LiveRequest) -> list[Sink]:
 def _page(
     request: LiveRequest, live: Live, source: LiveSource, wanted: Any, held: ExitStack
 ) -> Any:
-    import socket
-
     from stream.camera import LiveSource
     from web.hub import Hub
-    from web.server import Desk, Page, application
+    from web.server import Desk, application
     from web.uploads import Library
 
     about = request.settings.live
@@ -115,12 +202,25 @@ def _page(
     live.sinks.append(hub)
     reopen = None if source.kind == "browser" else lambda: LiveSource(request.source, wanted)
     desk = Desk(live, hub, library, request.recordings, reopen)
+    app = application(
+        desk, token=request.token, names=_names(request), tls=request.certificate is not None
+    )
+    return _served(request, app, held)
+
+
+def _names(request: LiveRequest) -> tuple[str, ...]:
+    """What the page answers to beside this machine's addresses."""
+    import socket
+
     names = set(request.allowed_hosts)
     if not request.loopback:
         names |= {socket.gethostname(), socket.getfqdn(), request.host}
-    app = application(
-        desk, token=request.token, names=tuple(names), tls=request.certificate is not None
-    )
+    return tuple(names)
+
+
+def _served(request: LiveRequest, app: Any, held: ExitStack) -> Any:
+    from web.server import Page
+
     page = Page(app, request.host, request.port, certificate=request.certificate, key=request.key)
     held.callback(page.close)
     return page

@@ -270,10 +270,38 @@ def application(
     desk: Desk, *, token: str | None = None, names: tuple[str, ...] = (), tls: bool = False
 ) -> Guard:
     """The ASGI application."""
+    return Guard(pages(desk), token=token, names=names, tls=tls)
+
+
+def file_of_the_page(name: str) -> Callable[[Request], Any]:
+    """The handler for a file of `page/`."""
 
     async def page(request: Request) -> Response:
-        name = FILES[request.url.path]
         return Response((PAGE / name).read_bytes(), media_type=TYPES[Path(name).suffix])
+
+    return page
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status", 400)
+    return JSONResponse({"error": str(error)}, status)
+
+
+async def missing(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = error.detail if isinstance(error, HTTPException) else "our own mistake; see the log"
+    return JSONResponse({"error": text}, status)
+
+
+# What the page is told in a sentence, each by the handler for it.
+ANSWERS: Any = {
+    **dict.fromkeys((Refusal, UploadError, InputError, OutputError, ValueError), refused),
+    HTTPException: missing,
+}
+
+
+def pages(desk: Desk) -> Starlette:
+    """One session's page, unguarded, under whatever path it is mounted."""
 
     async def state(request: Request) -> Response:
         return JSONResponse(desk.state())
@@ -316,15 +344,6 @@ def application(
     async def done(do: Callable[..., None], *about: Any) -> Response:
         await run_in_threadpool(do, *about)  # opening a video, closing a recording: not on the loop
         return JSONResponse(desk.state())
-
-    async def refused(request: Request, error: Exception) -> Response:
-        status = getattr(error, "status", 400)
-        return JSONResponse({"error": str(error)}, status)
-
-    async def missing(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        text = error.detail if isinstance(error, HTTPException) else "our own mistake; see the log"
-        return JSONResponse({"error": text}, status)
 
     async def pictures(socket: WebSocket) -> None:
         view = socket.query_params.get("view", "result")
@@ -388,7 +407,7 @@ def application(
             await asyncio.shield(run_in_threadpool(desk.give_camera_back, source))
 
     routes = [
-        *(Route(path, page, methods=["GET"]) for path in FILES),
+        *(Route(path, file_of_the_page(name), methods=["GET"]) for path, name in FILES.items()),
         Route("/api/state", state, methods=["GET"]),
         Route("/api/look", look, methods=["POST"]),
         Route("/api/people/{id:int}.jpg", face, methods=["GET"]),
@@ -401,12 +420,7 @@ def application(
         WebSocketRoute("/api/live", pictures),
         WebSocketRoute("/api/camera", camera),
     ]
-    kinds = (Refusal, UploadError, InputError, OutputError, ValueError)
-    app = Starlette(
-        routes=routes,
-        exception_handlers={**dict.fromkeys(kinds, refused), HTTPException: missing},  # type: ignore[dict-item]
-    )
-    return Guard(app, token=token, names=names, tls=tls)
+    return Starlette(routes=routes, exception_handlers=ANSWERS)
 
 
 async def asked(request: Request) -> dict[str, Any]:

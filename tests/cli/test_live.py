@@ -137,3 +137,62 @@ def test_a_token_is_made_on_request_and_is_long():
 
     assert len(request.token) >= 20
     assert parse(["--serve"]).token is None and parse(["--serve"]).host == "127.0.0.1"
+
+
+# ------------------------------------------------------------------------------ many sources
+
+
+def many(folder, **sources):
+    path = folder / "many.yaml"
+    path.write_text(json.dumps({"live": {"sources": sources}}))  # JSON is YAML
+    return path
+
+
+def test_sources_of_the_settings_run_at_once_each_into_its_own_folder(clip, tmp_path):
+    config = many(tmp_path, door=str(clip), desk=str(clip))
+
+    code = live("--config", config, "--sink", tmp_path / "{name}.mkv", "--record", tmp_path / "all",
+                "--person", "1=remove")  # fmt: skip
+
+    assert code == 0
+    for name in ("door", "desk"):
+        about = json.loads((tmp_path / "all" / name / "people.json").read_text())
+        assert [person["id"] for person in about["people"]] == [1, 2] and about["complete"]
+        with av.open(str(tmp_path / f"{name}.mkv")) as container:
+            assert sum(1 for _ in container.decode(video=0)) > 5
+
+
+def test_a_source_may_be_a_number_and_one_that_is_not_there_is_told_at_once(tmp_path, capsys):
+    assert parse(["--serve", "--config", str(many(tmp_path, desk=0))]).sources == {"desk": "0"}
+    words = ["--set", "live.sources.door=nothing.mp4", "--serve"]
+
+    assert command.main(words, Console(), squares) == run_stream.INPUT
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_an_engine_that_fails_at_everyones_pictures_ends_the_program(clip, tmp_path):
+    class Broken(SquaresEngine):
+        def step(self, rgb, state):
+            raise RuntimeError("the device was lost")
+
+    config = many(tmp_path, a=str(clip), b=str(clip))
+    words = ["--config", str(config), "--loop", "--serve", "--port", "0", "--seconds", "60"]
+
+    code = command.main(words, Console(quiet=True), lambda *names, **settings: Broken())
+
+    assert code == run_stream.ENGINE
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--source", "test", "--serve"], "cannot both be"),
+        (["--sink", "all.mkv"], "cannot share it"),
+        (["--set", "live.sources.my door=test", "--serve"], "letters"),
+        (["--set", "live.sources.b=browser", "--sink", "{name}.mkv"], "--serve"),
+        (["--set", "live.sources.b=[1]", "--serve"], "should be"),
+    ],
+)
+def test_words_about_many_sources_that_make_no_sense(tmp_path, words, told):
+    with pytest.raises(ConfigError, match=told):
+        parse(["--config", str(many(tmp_path, door="test")), *words])

@@ -466,8 +466,9 @@ def test_the_real_server_serves_and_stops_and_a_taken_port_is_told(session):
 
 def test_every_file_of_the_page_is_served_and_none_else(session):
     from web.server import FILES, PAGE
+    from web.wall import FILES as WALL
 
-    assert {PAGE / name for name in FILES.values()} == set(PAGE.iterdir())
+    assert {PAGE / name for name in (*FILES.values(), *WALL.values())} == set(PAGE.iterdir())
     for path in FILES:
         assert session.client.get(path).status_code == 200
     for path in (

@@ -1,6 +1,6 @@
 // The page: what the server tells is shown, what people do is told to the server.
-import { Pictures, personAt } from '/picture.js';
-import { Camera, cameraProblem } from '/camera.js';
+import { Pictures, personAt } from './picture.js';
+import { Camera, cameraProblem } from './camera.js';
 
 const $ = (id) => document.getElementById(id);
 const VIEWS = ['result', 'cutout', 'source'];
@@ -32,8 +32,8 @@ async function tell(path, about, method = 'POST') {
 
 const sentence = (said) => said.charAt(0).toUpperCase() + said.slice(1) + (/[.!?…]$/.test(said) ? '' : '.');
 
-const setTreatment = (id, treatment) => tell(`/api/people/${id}`, { treatment });
-const setBackground = (background) => tell('/api/look', { background });
+const setTreatment = (id, treatment) => tell(`api/people/${id}`, { treatment });
+const setBackground = (background) => tell('api/look', { background });
 
 async function upload(file, person) {
   if (!/^(image|video)\//.test(file.type) && file.type) {
@@ -46,7 +46,7 @@ async function upload(file, person) {
   }
   const busy = message(`Preparing ${file.name} …`, 'busy');
   try {
-    const answer = await fetch('/api/backgrounds', {
+    const answer = await fetch('api/backgrounds', {
       method: 'POST', body: file,
       headers: { 'x-name': encodeURIComponent(file.name), 'content-type': 'application/octet-stream' },
     });
@@ -163,7 +163,7 @@ function makePerson(person) {
   item.querySelector('.who').onmouseenter = () => { hovered = id; outline(); };
   item.querySelector('.who').onmouseleave = () => { hovered = null; outline(); };
   const name = item.querySelector('.name');
-  name.onchange = () => tell(`/api/people/${id}`, { name: name.value });
+  name.onchange = () => tell(`api/people/${id}`, { name: name.value });
   name.onkeydown = (event) => { if (event.key === 'Enter') name.blur(); };
   item.ondragover = () => { item.classList.add('target'); };
   item.ondragleave = () => item.classList.remove('target');
@@ -177,7 +177,7 @@ function fillPerson(item, person) {
   item.classList.toggle('chosen', person.id === chosen);
   item.style.setProperty('--own', person.colour);
   const picture = item.querySelector('img');
-  const address = person.picture === null ? '' : `/api/people/${person.id}.jpg?${person.picture}`;
+  const address = person.picture === null ? '' : `api/people/${person.id}.jpg?${person.picture}`;
   if (address && picture.getAttribute('src') !== address) picture.src = address;
   put(item.querySelector('b'), called(person));
   const away = person.seconds_ago < 60 ? `${person.seconds_ago} s` : `${Math.round(person.seconds_ago / 60)} min`;
@@ -247,7 +247,7 @@ function makeTile(one, choose_) {
   pick.setAttribute('aria-label', `${one.kind} ${one.name}`);
   if (one.thumbnail) {
     const picture = document.createElement('img');
-    picture.src = `/api/backgrounds/${one.id}.jpg`;
+    picture.src = `api/backgrounds/${one.id}.jpg`;
     picture.alt = '';
     pick.append(picture);
   } else pick.append(one.name);
@@ -262,7 +262,7 @@ function makeTile(one, choose_) {
   away.className = 'away-button';
   away.textContent = '×';
   away.setAttribute('aria-label', `Remove ${one.name}`);
-  away.onclick = () => tell(`/api/backgrounds/${one.id}`, undefined, 'DELETE');
+  away.onclick = () => tell(`api/backgrounds/${one.id}`, undefined, 'DELETE');
   tile.append(pick, away);
   return tile;
 }
@@ -296,7 +296,7 @@ function fillRecording(item, one) {
   const names = { 'composite.mp4': 'Result', 'alpha.mkv': 'Alpha tracks', 'people.json': 'Who was when' };
   for (const file of one.files) {
     const link = document.createElement('a');
-    link.href = `/api/recordings/${encodeURIComponent(one.name)}/${encodeURIComponent(file.name)}`;
+    link.href = `api/recordings/${encodeURIComponent(one.name)}/${encodeURIComponent(file.name)}`;
     link.download = '';
     link.textContent = `${names[file.name] ?? file.name} · ${megabytes(file.bytes)}`;
     item.append(link);
@@ -443,7 +443,7 @@ for (const name of ['expand', 'feather']) {
   $(name).oninput = () => {
     put($(`${name}-text`), `${$(name).value} px`);
     clearTimeout(later);
-    later = setTimeout(() => tell('/api/look', { edges: { [name]: Number($(name).value) } }), 80);
+    later = setTimeout(() => tell('api/look', { edges: { [name]: Number($(name).value) } }), 80);
   };
 }
 
@@ -453,7 +453,7 @@ async function record() {
   $('record').dataset.busy = '1';
   $('record').disabled = true;
   const busy = on ? null : message('Finishing the recording …', 'busy');
-  const said = await tell('/api/recording', { on });
+  const said = await tell('api/recording', { on });
   busy?.remove();
   $('record').dataset.busy = '';
   if (said && on) message(`Recording into ${said.recording?.folder ?? 'a new folder'} on the machine that runs the program.`);
@@ -553,7 +553,7 @@ window.addEventListener('keydown', (event) => {
 
 // ---------------------------------------------------------------------------------- OBS
 
-$('obs-url').value = `${location.origin}/obs`;
+$('obs-url').value = new URL('obs', location.href).href;
 $('obs-url').onfocus = () => $('obs-url').select();
 $('obs-copy').onclick = async () => {
   try {

@@ -52,8 +52,9 @@ export class Camera {
     this.video.playsInline = true;
     this.video.srcObject = this.media;
     await this.video.play();
-    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-    this.socket = new WebSocket(`${scheme}://${location.host}/api/camera`);
+    const address = new URL('api/camera', location.href);
+    address.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+    this.socket = new WebSocket(address);
     this.socket.onopen = () => this.loop();
     this.socket.onmessage = () => { this.underWay = Math.max(0, this.underWay - 1); };
     this.socket.onclose = (event) => this.end(event.reason || 'The connection to the program was lost.');

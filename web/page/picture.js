@@ -29,13 +29,14 @@ export function recombine(colour, alpha) {
 
 /** A connection that shows the newest picture on `canvas` and comes back when it is lost. */
 export class Pictures {
-  constructor(canvas, { view, rows, onState, onPicture, onConnection }) {
+  constructor(canvas, { view, rows, base = '', onState, onPicture, onConnection }) {
     this.canvas = canvas;
     this.context = canvas.getContext('2d', { willReadFrequently: false });
     this.stacked = new OffscreenCanvas(2, 2);
     this.stackedContext = this.stacked.getContext('2d', { willReadFrequently: true });
     this.view = view;
     this.rows = rows;
+    this.base = base;  // where the session's page lies, seen from this one
     this.onState = onState ?? (() => {});
     this.onPicture = onPicture ?? (() => {});
     this.onConnection = onConnection ?? (() => {});
@@ -46,9 +47,10 @@ export class Pictures {
   }
 
   connect() {
-    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
     const rows = this.rows ? `&rows=${this.rows}` : '';
-    const socket = new WebSocket(`${scheme}://${location.host}/api/live?view=${this.view}${rows}`);
+    const address = new URL(`${this.base}api/live?view=${this.view}${rows}`, location.href);
+    address.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+    const socket = new WebSocket(address);
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
     socket.onopen = () => { this.wait = 500; this.onConnection(true, ''); };
@@ -62,6 +64,13 @@ export class Pictures {
       setTimeout(() => { if (this.socket === socket) this.connect(); }, this.wait);
       this.wait = Math.min(10000, this.wait * 2);
     };
+  }
+
+  /** Stop, for good. */
+  end() {
+    const socket = this.socket;
+    this.socket = null;
+    socket.close();
   }
 
   /** Show something else: "result", "cutout" or "source". */
