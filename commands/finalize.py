@@ -52,6 +52,7 @@ def main(words: Sequence[str], console: Console) -> int:
     said = _parser().parse_args(list(words))
     from stream.decode import InputError
     from stream.encode import composes, recover, unfinished
+    from stream.register import read, read_document
 
     left = unfinished(said.out)
     if left is not None:
@@ -68,6 +69,8 @@ def main(words: Sequence[str], console: Console) -> int:
         if left is None and not (said.out / "people.json").exists():
             raise InputError(f"{said.out} holds neither results nor an unfinished run")
         if left is None:
+            if read_document(said.out)["kind"] == "video":
+                read(said.out, "")
             console.note(f"{said.out} is finished; --preset makes more of it")
         return 0
     return _deliver(said, console)

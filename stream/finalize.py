@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from matting.frames import Frame, Mattes
+from stream import register
 from stream.colour import HDR_TRANSFERS, PQ
 from stream.compose import Composer, Look
 from stream.decode import InputError, Source, Span, open_container, open_source
@@ -185,9 +186,13 @@ def deliver(
 
 
 def _same_input(uri: str, document: Mapping[str, Any]) -> None:
-    if not Path(uri).exists():
-        raise InputError(f"{uri} is not there: name the input of this run with --source")
-    known, found = document["input"], identity(uri, Path())
+    known = document["input"]
+    try:
+        if not Path(uri).is_file():
+            raise InputError(f"{uri} is not there: name the input of this run with --source")
+        found = identity(uri, Path())
+    except OSError as error:
+        raise InputError(f"{uri} cannot be read ({error.strerror or error})") from None
     if any(known[key] != found[key] for key in ("bytes", "edges_sha256")):
         raise InputError(
             f"{uri} is not the file this run was made of ({found['bytes']} bytes, expected "
@@ -206,22 +211,13 @@ class _Run:
         self.trimmed = bool(document.get("trimmed"))
         height, width = document["size"]
         self.size = height, width
-        with open_container(str(out / "alpha.mkv")) as tracks:
-            (attached,) = tracks.streams.attachments
-            self.pts: list[int] = json.loads(bytes(attached.data))["pts"]
+        self.pts = register.frame_times(out, document)
 
     @classmethod
     def read(cls, out: Path) -> _Run:
-        try:
-            document = json.loads((out / "people.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{out} holds no results of a run (no people.json)") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{out / 'people.json'} cannot be read ({error})") from None
-        if document.get("kind") != "video":
-            raise InputError(f"{out} holds pictures; deliverables are made of videos")
-        if not (out / "alpha.mkv").exists() or "input" not in document:
-            raise InputError(f"{out} lacks alpha.mkv, or is of an earlier version; run it again")
+        document = register.read(out, "deliverables are made of videos")
+        if "input" not in document:
+            raise InputError(f"{out} is of an earlier version; run it again")
         return cls(out, document)
 
     def check(self, source: Source) -> None:

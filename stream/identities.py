@@ -22,11 +22,12 @@ from typing import Any
 import av
 import numpy as np
 
+from stream import register
 from stream.decode import InputError
 from stream.encode import OutputError
+from stream.register import ALPHA, PEOPLE
 from stream.store import AlphaCoder
 
-PEOPLE, ALPHA = "people.json", "alpha.mkv"
 HALF_TICK = 5e-4  # seconds: moments are written with milliseconds
 
 
@@ -108,8 +109,7 @@ def delete(out: Path, numbers: Sequence[int]) -> None:
 
 def checked_name(name: str) -> str:
     """The name, where it can stand in a track's title and in a file's name."""
-    bad = [c for c in name if c in '/\\:*?"<>|' or not c.isprintable()]
-    if bad or not name.strip() or name.strip(" .") != name or len(name) > 60 or name.isdecimal():
+    if not register.fits_as_name(name):
         raise IdentityError(
             f"{name!r} cannot be a name: it also names files, so give it 1 to 60 letters, "
             'not only digits, without / \\ : * ? " < > | and without spaces or dots at its ends'
@@ -126,17 +126,7 @@ def title(number: int, name: str | None) -> str:
 
 
 def _read(out: Path) -> dict[str, Any]:
-    try:
-        document = json.loads((out / PEOPLE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{out} holds no results of a run (no {PEOPLE})") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{out / PEOPLE} cannot be read ({error})") from None
-    if not isinstance(document, dict) or document.get("kind") != "video":
-        raise InputError(
-            f"{out} holds pictures: people are numbered anew in each, so there is nothing to edit"
-        )
-    return document
+    return register.read(out, "people are numbered anew in each, so there is nothing to edit")
 
 
 def _known(document: Mapping[str, Any], numbers: Sequence[int]) -> None:
@@ -149,16 +139,7 @@ def _known(document: Mapping[str, Any], numbers: Sequence[int]) -> None:
 
 def _times(out: Path, document: Mapping[str, Any]) -> tuple[list[int], Fraction]:
     """The exact times of all frames, and the ticks they count in."""
-    try:
-        with av.open(f"file:{out / ALPHA}") as file:
-            (attached,) = file.streams.attachments
-            pts = json.loads(bytes(attached.data))["pts"]
-    except (OSError, av.error.FFmpegError, ValueError, KeyError) as error:
-        raise InputError(f"{out / ALPHA} cannot be read ({error})") from None
-    if len(pts) != document["frames"]:
-        raise InputError(f"{out / ALPHA} and {PEOPLE} are not of one run: {len(pts)} frames "
-                         f"against {document['frames']}")  # fmt: skip
-    return pts, Fraction(document["time_base"])
+    return register.frame_times(out, document), Fraction(document["time_base"])
 
 
 def _rewrite(

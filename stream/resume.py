@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from matting.frames import Frame, Mattes
+from stream import register
+from stream.decode import InputError
 from stream.snapshot import SnapshotError, freeze, thaw
 from stream.store import AlphaDecoder, Store
 
@@ -152,12 +154,10 @@ class Notes:
 
 def finished(out: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
     """people.json of a run that is complete already, if it is the one `head` describes."""
-    import json
-
     try:
-        document = json.loads((out / "people.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = register.read(out, "they are finished one by one")
+    except InputError:
         return None
-    if not isinstance(document, dict) or not document.get("complete"):
+    if not document["complete"]:
         return None
     return None if changed(document, head) else document

@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = said.out / "sheet.png"
     try:
         sheet = contact_sheet(said.source, said.out, said.moments)
-    except InputError as error:
+    except (InputError, av.error.FFmpegError) as error:  # FFmpeg's name the file
         print(f"error: {error}", file=sys.stderr)
         return 3
     if not cv2.imwrite(str(target), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
