@@ -178,12 +178,19 @@ def matte_one(
     wanted = settings.output
     with (
         open_source(
-            uri, start=part.start, end=part.end, limits=limits, decoder=depth.decoder
+            uri,
+            start=part.start,
+            end=part.end,
+            limits=limits,
+            decoder=depth.decoder,
+            video_stream=part.video_stream,
         ) as source,
         Composer(look, source.size) if wanted.composite else nullcontext() as composer,
     ):
         loaded = engine()  # after these: a missing file should not wait for a network to load
-        tracker, names = named_tracker(uri, settings, loaded, limits=limits)
+        tracker, names = named_tracker(
+            uri, settings, loaded, limits=limits, video_stream=part.video_stream
+        )
         network = GuardedEngine(loaded, tell=source.damage.append, note=console.warning)
         about = {
             "engine": network.name,

@@ -196,7 +196,11 @@ class Troupe:
     # -- the three kinds of sources
 
     def _every(self, uri: str) -> Iterator[TroupeFrame]:
-        with open_source(uri) as source, Composer(self._look, source.size) as composer:
+        chosen = self.settings.input.video_stream
+        with (
+            open_source(uri, video_stream=chosen) as source,
+            Composer(self._look, source.size) as composer,
+        ):
             depth = self.settings.pipeline.decode_ahead
             with ahead(source.frames(), depth=depth, name="decode") as frames:
                 for frame, mattes in matted(frames, self._engine, source, self.settings):

@@ -44,7 +44,7 @@ def spread(
     """
     from stream.decode import open_source
 
-    with open_source(uri) as source:
+    with open_source(uri, video_stream=settings.input.video_stream) as source:
         if source.kind == "images":
             note(f"{uri}: pictures are matted by one process")
             return None
@@ -63,7 +63,15 @@ def spread(
         ("precision", settings.engine.precision), ("plans", settings.engine.plans),
     )  # fmt: skip
     jobs = [
-        Job(str(Path(uri).resolve()), warm, first, last, str(weights.resolve()), told)
+        Job(
+            str(Path(uri).resolve()),
+            warm,
+            first,
+            last,
+            str(weights.resolve()),
+            told,
+            settings.input.video_stream,
+        )
         for warm, first, last in parts
     ]
     return GatheredEngine(name, jobs, workers, out)

@@ -31,6 +31,7 @@ class Job:
     last: int | None  # the last; None: to the end, however long the file turns out to be
     weights: str
     engine: tuple[tuple[str, Any], ...]  # what else `engines.load_engine` is told, by name
+    video_stream: int | None = None  # of the file; None: the one marked as default
 
 
 def cut(
@@ -59,7 +60,10 @@ def matte_part(job: Job) -> bytes:
     lost: list[str] = []
     engine = GuardedEngine(_engine(job.weights, job.engine), lost.append, lost.append)
     until = None if job.last is None else f"{job.last}f"
-    with open_source(job.uri, threads=1, start=f"{job.warm}f", end=until) as source:
+    with open_source(
+        job.uri, threads=1, start=f"{job.warm}f", end=until,
+        video_stream=job.video_stream,
+    ) as source:  # fmt: skip
 
         def found() -> Iterator[tuple[int, Mattes]]:
             state = engine.start()

@@ -141,6 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", metavar="N", help="CPU threads of the network; default: all cores")
     add("--start", metavar="WHEN", help="first frame: seconds, h:mm:ss.s, or a number such as 300f")
     add("--end", metavar="WHEN", help="last frame, included")
+    add("--video-stream", metavar="N",
+        help="which video, in a file with several: its stream's number")  # fmt: skip
     add("--tracks-only", action="store_true",
         help="make no composite: sooner done, and finalize --preset comp makes it later")
     add("--preset", action="append", default=[], metavar="NAME",
@@ -170,7 +172,15 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
         output["presets"] = [name for word in said.preset for name in word.split(",") if name]
     if said.tracks_only:
         output["composite"] = False
-    part = {name: text for name, text in (("start", said.start), ("end", said.end)) if text}
+    part: dict[str, Any] = {
+        name: text for name, text in (("start", said.start), ("end", said.end)) if text
+    }
+    if said.video_stream is not None:
+        if not said.video_stream.isdecimal():
+            raise ConfigError(
+                f"--video-stream is the number of a stream, got {said.video_stream!r}"
+            )
+        part["video_stream"] = int(said.video_stream)
     cluster: dict[str, Any] = {}
     if said.workers is not None:
         if not said.workers.isdecimal():

@@ -110,6 +110,9 @@ class InputSettings:
 
     start: str | None = None  # nothing = from its beginning
     end: str | None = None  # nothing = to its end
+    # The number of the stream to use, in a file with several videos; nothing = the one that is
+    # marked as default, or the first.
+    video_stream: int | None = number(None, 0, 63)
 
 
 @dataclass(frozen=True)

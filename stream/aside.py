@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from matting.frames import Frame, Mattes
-from stream.decode import Source, open_source
+from stream.decode import Source
 from stream.store import AlphaDecoder, Store, StoreWriter
 
 
@@ -39,7 +39,7 @@ class Aside:
         self._writer.close()
         store = Store(self._path)
         decoder = AlphaDecoder(store.parameters)
-        with open_source(self._source.uri) as again:
+        with self._source.again() as again:
             for frame, stored, ids in zip(again.frames(), store.frames(), numbers, strict=False):
                 if frame.pts != stored.pts:
                     raise RuntimeError(f"{self._source.uri} has changed while it was matted")

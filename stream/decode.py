@@ -103,6 +103,7 @@ class Source(ABC):
     timecode: str | None  # of the first frame there is, such as 01:02:03;04
     pixel_aspect: Fraction  # width of one pixel over its height
     has_audio: bool
+    video_stream: int | None  # the number of the stream in the file; None where there is no choice
     names: list[str]  # images only: the output name of the picture whose pts is the index
 
     def __init__(self, uri: str) -> None:
@@ -116,6 +117,7 @@ class Source(ABC):
         self.trimmed = False
         self.pixel_aspect = Fraction(1)
         self.has_audio = False
+        self.video_stream = None
         self.names = []
         self.damage: list[str] = []
         self.notes: list[str] = []
@@ -132,6 +134,10 @@ class Source(ABC):
         """
         self._reading = self._read()
         return self._reading
+
+    def again(self) -> Source:
+        """The same pictures of the same file, opened once more."""
+        return open_source(self.uri)
 
     def close(self) -> None:
         """Close the file, also in mid-reading, but not while another thread is in it."""
@@ -154,14 +160,16 @@ def open_source(
     deep: bool = False,
     limits: Limits | None = None,
     decoder: str = "cpu",
+    video_stream: int | None = None,
 ) -> Source:
     """Open a video file, a picture, or a folder of pictures, and decode its first frame.
 
     `threads` bounds the decoder.  `start` and `end` keep the frames between, both included: moments
     of the file's own clock (`12.5`, `1:02:03.5`) or numbers of frames counted from 0 (`300f`).
     `deep` fills `Frame.deep` where the file has more than 8 bits.  `decoder` is the `cpu`, `nvdec`
-    on an NVIDIA GPU, or `auto`: that where it works.  Raises InputError where not one
-    frame can be had, or where the file is beyond the `limits`.
+    on an NVIDIA GPU, or `auto`: that where it works.  `video_stream` is the
+    number of a stream of the file, where it is not to be the one marked as default.  Raises
+    InputError where not one frame can be had, or where the file is beyond the `limits`.
     """
     limits = limits or Limits()
     uri = os.fspath(uri)
@@ -189,7 +197,7 @@ def open_source(
         raise InputError(f"{uri} is empty (0 bytes); a video or a picture is expected")
     if _is_picture(head):
         return _Pictures(uri, [path], limits)
-    return _Video(uri, head, threads, limits, Span.of(start, end), deep, decoder)
+    return _Video(uri, head, threads, limits, Span.of(start, end), deep, decoder, video_stream)
 
 
 @dataclass(frozen=True)
@@ -263,10 +271,11 @@ class _Video(Source):
 
     def __init__(
         self, uri: str, head: bytes, threads: int, limits: Limits, span: Span, deep: bool,
-        decoder: str,
+        decoder: str, wanted_stream: int | None,
     ) -> None:  # fmt: skip
         super().__init__(uri)
         self._decoder, self._without_gpu = decoder, ""  # why not NVIDIA's decoder, once it is known
+        self._wanted_stream = wanted_stream
         self._threads = threads
         self._limits = limits
         self._span = span
@@ -284,6 +293,12 @@ class _Video(Source):
                 raise InputError(f"{uri} has no frame between the given start and end{why}")
             raise InputError(f"{uri} has a video stream, but no frame of it can be decoded{why}")
         self.damage.clear()
+
+    def again(self) -> Source:
+        return _Video(
+            self.uri, self._head, self._threads, self._limits, self._span, self._deep,
+            self._decoder, self.video_stream,
+        )  # fmt: skip
 
     def _read(self) -> Generator[Frame, None, None]:
         self.damage.clear()
@@ -321,10 +336,24 @@ class _Video(Source):
             cover = " (a cover picture does not count)" if container.streams.video else ""
             container.close()
             raise InputError(f"{self.uri} has {what}{cover}; a video or a picture is expected")
+        if self._wanted_stream is not None:
+            chosen = [stream for stream in videos if stream.index == self._wanted_stream]
+            if not chosen:
+                there = ", ".join(str(stream.index) for stream in videos)
+                container.close()
+                raise InputError(
+                    f"{self.uri} has no video stream {self._wanted_stream}; there are: {there} "
+                    "(input.video_stream)"
+                )
+            videos = chosen
         marked = [stream for stream in videos if stream.disposition & Disposition.default]
         stream = (marked or videos)[0]
+        self.video_stream = stream.index
         if len(videos) > 1:
-            told = f"the file holds {len(videos)} video streams; number {stream.index} is used"
+            told = (
+                f"the file holds {len(videos)} video streams; number {stream.index} is used "
+                "(--video-stream takes another)"
+            )
             if told not in self.notes:  # the file may be opened twice in a reading
                 self.notes.append(told)
         if stream.codec_context is None:

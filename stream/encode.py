@@ -867,6 +867,7 @@ def _head(
         head["pixel_aspect"] = str(source.pixel_aspect)  # width of a pixel over its height
         head["time_base"] = str(source.time_base)
         head["trimmed"] = source.trimmed
+        head["video_stream"] = source.video_stream
         head["timecode"] = source.timecode
         head["rate"] = str(source.rate) if source.rate else None
     return head

@@ -174,7 +174,7 @@ def deliver(
     uri = source or str(out / run.document["input"]["path"])
     _same_input(uri, run.document)
     Span.of(wishes.start, wishes.end)
-    with open_source(uri, deep=True) as opened:
+    with open_source(uri, deep=True, video_stream=run.document.get("video_stream")) as opened:
         run.check(opened)
         job = _Job(run, opened, wishes, uri)
         try:
@@ -387,7 +387,7 @@ class _Job:
             case "web":
                 return web_person(path, film, numbers)
             case "archive":
-                return Archive(path, film, self._uri, numbers)
+                return Archive(path, film, self._uri, numbers, self._source.video_stream)
             case "png":
                 return PngPerson(path, film, numbers[0])
             case "exr":

@@ -17,6 +17,7 @@ import av
 import cv2
 import numpy as np
 
+from stream import register
 from stream.compose import write_text
 from stream.decode import InputError, open_source
 
@@ -40,7 +41,12 @@ def contact_sheet(uri: str, out: Path, moments: int = MOMENTS) -> np.ndarray:
         )
     titles = _tracks(alphas)
     when = evenly(_frames(alphas), moments)
-    with open_source(uri) as source:
+    # A sheet of results that were moved about without their register is still a sheet.
+    known = register.read_document(out) if (out / register.PEOPLE).exists() else {}
+    chosen = known.get("video_stream")
+    if chosen is not None and type(chosen) is not int:
+        raise InputError(f"{out / register.PEOPLE} is not as a run writes it: video_stream")
+    with open_source(uri, video_stream=chosen) as source:
         pictures = [(frame.rgb, frame.seconds) for frame in _picked(source.frames(), when)]
     columns = [("frame", [_cell(rgb) for rgb, _ in pictures])]
     shown = _most_present(alphas, len(titles), when)

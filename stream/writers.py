@@ -12,7 +12,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -342,9 +342,12 @@ class Archive(Writer):
 
     OPTIONS: ClassVar = {"level": "3", "coder": "0", "context": "0", "slices": "4", "slicecrc": "1"}
 
-    def __init__(self, path: Path, film: Film, source: str, numbers: Sequence[int]) -> None:
+    def __init__(
+        self, path: Path, film: Film, source: str, numbers: Sequence[int],
+        video_stream: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(path)
-        self._film, self._numbers = film, list(numbers)
+        self._film, self._numbers, self._video_stream = film, list(numbers), video_stream
         self._pts: list[int] = []
         self._silent = self.partial.with_name(self.partial.name + ".mattes")
         self._source = source
@@ -391,13 +394,17 @@ class Archive(Writer):
         film = self._film
         with (
             open_container(self._source) as given,
-            open_container(str(self._silent)) as mattes,
+            # with nobody in it, FFmpeg has not even begun the file of mattes
+            (open_container(str(self._silent)) if self._numbers else nullcontext()) as mattes,
             av.open(f"file:{self.partial}", "w", format="matroska") as out,
         ):
             if film.timecode:
                 out.metadata["timecode"] = film.timecode
             targets: dict[int, Any] = {}
-            video = next(iter(given.streams.video))
+            video = next(
+                stream for stream in given.streams.video
+                if self._video_stream in (None, stream.index)
+            )  # fmt: skip
             for stream in [video, *given.streams.audio]:
                 if stream.codec_context is None:
                     self.notes.append(f"stream {stream.index} of the source is of unknown kind")
@@ -405,7 +412,8 @@ class Archive(Writer):
                 targets[stream.index] = out.add_stream_from_template(stream)
             targets[video.index].metadata["title"] = "source"
             tracks = []
-            for number, stream in zip(self._numbers, mattes.streams.video, strict=True):
+            streams = mattes.streams.video if mattes else ()
+            for number, stream in zip(self._numbers, streams, strict=True):
                 track = out.add_stream_from_template(stream)
                 track.time_base = film.time_base
                 track.metadata["title"] = film.names[number]
@@ -417,7 +425,7 @@ class Archive(Writer):
             coming = next(waiting, None)
             count = len(tracks)
             frame = 0
-            for packet in mattes.demux():
+            for packet in mattes.demux() if mattes else ():
                 if not packet.size:
                     continue
                 which, index = packet.stream_index, frame // max(1, count)

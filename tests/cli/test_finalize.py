@@ -53,7 +53,9 @@ def test_deliverables_can_be_made_in_the_same_call(tmp_path, capsys):
     told = json.loads((tmp_path / "out/manifest.json").read_text())["matte"]
     assert len(told["run"]["weights"]) == 64
     assert told["run"]["weights_terms"] == "weights/README.md"
-    assert told["run"]["settings"]["input"] == {"start": "2f", "end": "0.16"}
+    assert told["run"]["settings"]["input"] == {
+        "start": "2f", "end": "0.16", "video_stream": None,
+    }  # fmt: skip
 
 
 def test_a_part_of_a_clip_keeps_its_sound_and_timecode(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stream.decode import open_source
+from stream.sheet import contact_sheet
 from tests.fakes import cut_short, picture, write_clip, write_sound
 from tests.faults.builders import (
     alphas,
@@ -166,6 +167,28 @@ def test_of_two_videos_the_marked_one_is_used_and_said(tmp_path, capsys):
 
         assert run(clip, "-o", tmp_path / f"out{marked}") == 0
         assert f"2 video streams; number {marked} is used" in capsys.readouterr().err
+
+
+def test_another_video_of_a_file_can_be_chosen_and_everyone_knows_which(tmp_path, capsys):
+    clip, out = two_videos(tmp_path / "two.mkv", marked=0), tmp_path / "out"
+
+    assert run(clip, "-o", out, "--video-stream", "1", "--background", "keep") == 0
+
+    assert "video streams" not in capsys.readouterr().err  # nothing was decided for anyone
+    with open_source(out / "composite.mp4") as source:
+        (first, *_) = source.frames()
+    assert abs(int(first.rgb.mean()) - 200) < 4
+    assert run("finalize", out, "--preset", "archive,comp", "--background", "keep") == 0
+    for made in ("archive/two_everyone.mkv", "comp/two_everyone.mp4"):
+        with open_source(out / made) as source:
+            (first, *_) = source.frames()
+        assert abs(int(first.rgb.mean()) - 200) < 4, made
+    sheet = contact_sheet(str(clip), out, moments=1)
+    assert abs(int(sheet[100, 100].mean()) - 200) < 6
+    for wrong, code in (("7", 3), ("one", 2), ("64", 2)):
+        assert run(clip, "-o", tmp_path / "no", "--video-stream", wrong) == code
+        assert not (tmp_path / "no").exists()
+    assert "there are: 0, 1" in capsys.readouterr().err
 
 
 def test_what_is_beside_the_video_does_no_harm(tmp_path):
