@@ -110,10 +110,7 @@ class Deliverables:
                 f"{taken[0]} exists already{more}; choose another output folder, or allow it to be "
                 "replaced with --overwrite"
             )
-        try:
-            h264 = hardware.h264(encoder, COMPOSITE_OPTIONS) if composite else None
-        except hardware.HardwareError as error:
-            raise OutputError(str(error)) from None
+        h264 = _encoder(self._out, encoder, begun) if composite else None
         with _said(f"{self._out}: results cannot be written there"):
             self._out.mkdir(parents=True, exist_ok=True)
             self.working = working = self._out / UNFINISHED
@@ -195,6 +192,27 @@ class Deliverables:
         if self._report is None:
             self._report = self._files.finish(complete)
         return self._report
+
+
+def _encoder(out: Path, choice: str, begun: Begun | None) -> hardware.Encoder:
+    """The composite's encoder; a run that is gone on with keeps the one it began with, because the
+    parts of its composite become one film, which is described once."""
+    kept = choice
+    if begun is not None and begun.state is not None:
+        kept = hardware.again(begun.store.head.get("encoder"), choice)
+    try:
+        found = hardware.h264(kept, COMPOSITE_OPTIONS)
+    except hardware.HardwareError as error:
+        if kept == choice:
+            raise OutputError(str(error)) from None
+        raise OutputError(
+            f"{out}: the broken-off run was encoded by NVENC, which cannot be used now "
+            f"({hardware.without_nvenc()}); go on where it can, make results of what there is "
+            "(finalize), or start over with --overwrite"
+        ) from None
+    if kept == "cpu" and choice == "nvenc":
+        return found._replace(note="encoded on the CPU, as the broken-off run was")
+    return found
 
 
 class _said:
@@ -285,7 +303,8 @@ class _VideoFiles:
         self._notes = [h264.note] if h264 and h264.note else []
         self.composed = 0  # frames whose composite is in earlier parts
         if begun is None:
-            self._store = StoreWriter(working / STORE, run_head(source, about, out))
+            head = run_head(source, about, out) | {"encoder": h264.codec if h264 else None}
+            self._store = StoreWriter(working / STORE, head)
             part = working / SILENT
         else:
             self._store = StoreWriter.resume(working / STORE, begun.frames)
@@ -806,7 +825,7 @@ def _save_register(
         "composite": {"size": list(padded(size)), "picture": list(size)} if composed else None,
         "alpha": {"codec": "h264", "tracks": register.people, "times": "attached as JSON"},
     }
-    for private in ("codec", "parameters"):  # of the working store alone
+    for private in ("codec", "parameters", "encoder"):  # of the working store alone
         whole.pop(private, None)
     with path.open("w", encoding="utf-8") as file:
         file.write(json.dumps(whole, indent=1)[:-2] + ',\n "people": [')

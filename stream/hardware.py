@@ -55,6 +55,14 @@ def h264(choice: str, software: Mapping[str, str]) -> Encoder:
     return Encoder("libx264", dict(software), f"encoded on the CPU: no NVENC here ({missing})")
 
 
+def again(codec: str | None, choice: str) -> str:
+    """The choice that leads to this codec once more: one film has one encoder.
+
+    Nothing is known of a run of an earlier version: its choice stands.
+    """
+    return {"libx264": "cpu", "h264_nvenc": "nvenc"}.get(codec or "", choice)
+
+
 @cache
 def without_nvenc() -> str | None:
     """Why NVENC cannot be used, found out by opening it; None where it can."""

@@ -9,8 +9,9 @@ import pytest
 import run_stream
 from stream import decode, hardware
 from stream.decode import InputError, open_source
-from stream.encode import Deliverables, OutputError
-from tests.fakes import SquaresEngine, write_clip
+from stream.encode import Deliverables, OutputError, unfinished
+from stream.resume import Begun
+from tests.fakes import SquaresEngine, named, write_clip
 
 
 class Absent(OSError):
@@ -107,6 +108,41 @@ def test_a_run_with_both_on_auto_is_the_run_without_and_notes_it(clip, tmp_path,
     told = capsys.readouterr().err
     assert "decoded on the CPU" in told and "encoded on the CPU: no NVENC here" in told
     assert "no NVENC here" in (tmp_path / "out" / "people.json").read_text()
+
+
+def broken_off(clip, out, encoder):
+    """What a run that died after a few frames leaves, as the next one finds it."""
+    with open_source(clip) as source, Deliverables(out, source, encoder=encoder) as files:
+        engine, state = SquaresEngine(), 0
+        for frame in source.frames():
+            mattes, state = engine.step(frame.rgb, state)
+            files.write(frame, named(mattes), frame.rgb)
+        files.keep(b"")
+        files.leave()
+    return Begun(unfinished(out), 8, {})
+
+
+def test_a_run_that_is_gone_on_with_keeps_its_encoder(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "without_nvenc", lambda: "no driver")
+    begun = broken_off(clip, tmp_path / "out", "auto")
+    monkeypatch.setattr(hardware, "without_nvenc", lambda: None)  # another machine, with a GPU
+
+    with open_source(clip) as source:
+        for choice in ("auto", "nvenc"):
+            with Deliverables(tmp_path / "out", source, encoder=choice, begun=begun) as files:
+                files.leave()  # NVENC would not have opened here
+
+
+def test_a_run_that_began_on_a_gpu_is_not_gone_on_with_without(clip, tmp_path, monkeypatch):
+    begun = broken_off(clip, tmp_path / "out", "cpu")
+    begun.store.head["encoder"] = "h264_nvenc"
+    monkeypatch.setattr(hardware, "without_nvenc", lambda: "no driver")
+
+    with open_source(clip) as source:
+        for choice in ("auto", "cpu"):
+            with pytest.raises(OutputError, match="broken-off run was encoded by NVENC"):
+                Deliverables(tmp_path / "out", source, encoder=choice, begun=begun)
+    assert unfinished(tmp_path / "out") is not None
 
 
 def test_looking_for_nvenc_never_fails():
