@@ -203,9 +203,9 @@ def matte_one(
             head = run_head(source, about, out)
             if done := finished(out, head):
                 console.note(f"{out} is finished already")
-                if wishes:
-                    console.note(f"other deliverables: python run_stream.py finalize {out}")
-                elif wanted.composite and done.get("composite") is None:
+                for path in _delivered(out, wishes, uri, console) if wishes else ():
+                    console.note(f"  {path}")
+                if not wishes and wanted.composite and done.get("composite") is None:
                     console.note(
                         f"its composite: python run_stream.py finalize {out} --preset comp"
                     )
@@ -246,15 +246,20 @@ def matte_one(
             console.warning(f"stopped by {stop.name}; what was done until then is finished")
         paths = [str(path) for path in report.paths]
         if wishes and source.kind == "video" and report.frames:
-            from stream.finalize import deliver
-
-            made = deliver(out, wishes, source=uri)
-            paths += [str(path) for path in made.paths]
-            for note in made.notes:
-                console.note(f"note: {note}")
+            paths += _delivered(out, wishes, uri, console)
         outcome = Outcome(report.frames, len(report.people), bool(source.damage))
         console.done(outcome.frames, outcome.people, paths, damaged=outcome.damaged or stopped)
     return outcome
+
+
+def _delivered(out: Path, wishes: Wishes, uri: str, console: Console) -> list[str]:
+    """The files of the deliverables beside the usual results, once they are made."""
+    from stream.finalize import deliver
+
+    made = deliver(out, wishes, source=uri)
+    for note in made.notes:
+        console.note(f"note: {note}")
+    return [str(path) for path in made.paths]
 
 
 def wishes_of(settings: Settings) -> Wishes | None:
@@ -269,6 +274,7 @@ def wishes_of(settings: Settings) -> Wishes | None:
             background=settings.look.background,
             treatments=settings.look.people,
             overwrite=settings.output.overwrite,
+            missing_only=settings.output.resume,
         )
     except WishError as error:
         raise ConfigError(str(error)) from None

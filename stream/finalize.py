@@ -104,6 +104,7 @@ class Wishes:
     end: str | None = None
     cfr: Fraction | None = None  # frames per second, where uneven times are not wanted
     overwrite: bool = False
+    missing_only: bool = False  # what is there already stays, and only the rest is made
 
     def __post_init__(self) -> None:
         if not self.presets:
@@ -177,6 +178,8 @@ def deliver(
     with open_source(uri, deep=True, video_stream=run.document.get("video_stream")) as opened:
         run.check(opened)
         job = _Job(run, opened, wishes, uri)
+        if not job.missing:
+            return Delivered([], len(run.pts), len(job.numbers), [])
         try:
             frames = job.run(progress)
         except BaseException:
@@ -289,6 +292,7 @@ class _Job:
     def _plan(self) -> None:
         """Every path of every preset; collisions are found before anything is written."""
         self._paths: list[tuple[str, Path, list[int]]] = []
+        self._kept: list[tuple[str, Path, list[int]]] = []  # what is there, and stays
         for name in self._wishes.presets:
             preset = PRESETS[name]
             groups: list[tuple[str, list[int]]]
@@ -308,19 +312,27 @@ class _Job:
                 groups = [("everyone", self.numbers)]
             for who, numbers in groups:
                 self._paths.append((name, self._path(name, who, numbers), numbers))
+        planned, self._paths = self._paths, []
         taken: set[str] = set()
-        for _, path, _ in self._paths:
+        for name, path, numbers in planned:
             if path.as_posix().casefold() in taken:
                 raise WishError(
                     f"two files would be called {path.name}; put {{preset}} and {{person}} into "
                     "the template"
                 )
             taken.add(path.as_posix().casefold())
-            if path.exists() and not self._wishes.overwrite:
+            there = path.exists() and not self._wishes.overwrite
+            if there and not self._wishes.missing_only:
                 raise OutputError(
                     f"{path} exists already; choose another template, or allow it to be replaced "
                     "with --overwrite"
                 )
+            (self._kept if there else self._paths).append((name, path, numbers))
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is anything to make."""
+        return bool(self._paths)
 
     def _path(self, name: str, who: str, numbers: Sequence[int]) -> Path:
         preset, wishes = PRESETS[name], self._wishes
@@ -558,23 +570,26 @@ class _Job:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             document = {}
+        document = document if isinstance(document, dict) else {}
         film, run, wishes = self._film, self._run.document, self._wishes
         assert film is not None
         treatments = {str(number): text for number, text in wishes.treatments.items()}
         look = {"background": wishes.background, "people": treatments}
         for name in wishes.presets:
             preset = PRESETS[name]
-            made = [(writer, numbers) for (kind, writer), (_, _, numbers)
-                    in zip(self._writers, self._paths, strict=True) if kind == name]  # fmt: skip
+            files = [(path, numbers) for kind, path, numbers in [*self._kept, *self._paths]
+                     if kind == name]  # fmt: skip
+            if name in document and name not in {kind for kind, _, _ in self._paths}:
+                continue  # all of it is as it was
             eight = name in ("comp", "web")
             colour = film.proxy if eight else film.colour
             document[name] = {
                 "files": [
                     {
-                        "path": writer.path.relative_to(self._run.out).as_posix(),
+                        "path": path.relative_to(self._run.out).as_posix(),
                         "people": {str(n): self._names[n] for n in numbers},
                     }
-                    for writer, numbers in made
+                    for path, numbers in files
                 ],
                 "codec": wishes.codec or preset.codecs[0],
                 "alpha_mode": wishes.alpha_mode or (preset.alpha_modes or (None,))[0],

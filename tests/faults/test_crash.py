@@ -182,6 +182,30 @@ def test_what_is_finished_is_left_alone(walk, tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_deliverables_that_are_missing_from_a_finished_run_are_made(walk, tmp_path, capsys):
+    clip, whole = walk
+    out = shutil.copytree(whole, tmp_path / "out")
+    assert run(clip, "-o", out, "--resume", "--preset", "matte") == 0
+    told = json.loads((out / "manifest.json").read_text())["matte"]
+    made = sorted((out / "matte").iterdir())
+    assert len(made) == 4 and "matte/walk_person_0001.mp4" in capsys.readouterr().err
+    made[1].unlink()  # as a kill between two of them leaves it
+    before = {path: path.stat().st_mtime_ns for path in [*out.iterdir(), *made[2:], made[0]]
+              if path.is_file() and path.name != "manifest.json"}  # fmt: skip
+
+    assert run(clip, "-o", out, "--resume", "--preset", "matte,comp") == 0
+
+    said = capsys.readouterr().err
+    assert str(made[1]) in said and str(made[0]) not in said and "comp/walk_everyone.mp4" in said
+    assert sorted((out / "matte").iterdir()) == made
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    again = json.loads((out / "manifest.json").read_text())
+    assert {file["path"] for file in again["matte"]["files"]} == {
+        file["path"] for file in told["files"]
+    }
+    assert run(clip, "-o", out, "--resume", "--preset", "matte,comp") == 0  # nothing is missing
+
+
 def test_two_runs_do_not_write_into_one_folder(walk, tmp_path):
     clip, _ = walk
     out = tmp_path / "out"
