@@ -117,6 +117,23 @@ def checked_name(name: str) -> str:
     return name
 
 
+def usable(names: Mapping[int, str]) -> dict[int, str]:
+    """Names as they were typed somewhere, made such that `rename` takes them.
+
+    What files cannot be called becomes `_`; of two people with one name the second gets their
+    number behind it; what is left without a name is left out.
+    """
+    made: dict[int, str] = {}
+    for number, text in sorted(names.items()):
+        plain = "".join(c if register.fits_as_name(f"a{c}a") else "_" for c in text)[:60]
+        plain = plain.strip(" .")
+        if plain in made.values():
+            plain = f"{plain[:50].strip(' .')} {number}"
+        if register.fits_as_name(plain) and plain not in made.values():
+            made[number] = plain
+    return made
+
+
 def title(number: int, name: str | None) -> str:
     """What a track is called."""
     return name or f"Person {number}"

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from matting.frames import Frame, Mattes
+from stream import identities
 from stream.camera import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, LiveSource, redacted, secrets_of
 from stream.decode import BT709, Colour, InputError, Source
 from stream.encode import Deliverables, OutputError
@@ -444,7 +445,7 @@ class Recording(Sink):
 
     def _open(self, size: tuple[int, int]) -> None:
         self._video = LiveVideo(f"live:{self._source.shown}", size)
-        self._about["names"] = self.names  # the same mapping: filled when the recording ends
+        self._about["names"] = self.names  # as they were typed; the same mapping, filled at the end
         self._files = Deliverables(self.folder, self._video, about=self._about)
 
     def _write(self, shown: Shown) -> None:
@@ -461,3 +462,9 @@ class Recording(Sink):
                                      "encoder was too slow")  # fmt: skip
         report = self._files.finish()
         self.paths, self.people = list(report.paths), list(report.people)
+        given = {number: self.names[number] for number in self.people if number in self.names}
+        if called := identities.usable(given):
+            try:
+                identities.rename(self.folder, called)
+            except (OutputError, InputError) as error:  # the recording itself is whole
+                self.problem = f"recorded, but without the names: {error}"

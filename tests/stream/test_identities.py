@@ -64,6 +64,19 @@ def exact_times(out):
         return json.loads(bytes(attached.data))["pts"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("Anna", "Anna"), ("..", None), (" a\nb. ", "a_b"), ("7", None), ("x" * 80, "x" * 60),
+     ("", None), ("Zoë 🙂", "Zoë 🙂")],
+)  # fmt: skip
+def test_what_was_typed_becomes_a_name_where_it_can(typed, name):
+    made = identities.usable({3: typed})
+
+    assert made.get(3) == name
+    if name:
+        assert identities.checked_name(made[3]) == name
+
+
 def test_a_name_reaches_the_track_and_the_register_and_changes_nothing_else(out):
     before, told = tracks(out), people(out)
     pts = exact_times(out)

@@ -1,5 +1,6 @@
 """Sinks: what leaves the program arrives whole, and what breaks on the way breaks alone."""
 
+import json
 import socket
 import sys
 import threading
@@ -199,6 +200,23 @@ def test_a_recording_keeps_every_picture_in_order_with_its_own_time(tmp_path):
     assert times == pytest.approx([index / 30 for index in range(40)], abs=1e-3)
     with av.open(str(tmp_path / "take" / "alpha.mkv")) as container:
         assert len(container.streams.video) == 2
+
+
+def test_names_given_while_it_ran_are_the_names_of_the_recording(tmp_path):
+    with LiveSource("browser") as source:
+        recording = Recording(tmp_path / "take", source, {"engine": "squares"})
+        for index in range(5):
+            recording.put(shown(index))
+        recording.names.update({1: "Anna/Bo", 2: "Anna/Bo", 9: "left before"})
+        recording.close()
+
+    assert (recording.state, recording.problem) == ("closed", "")
+    told = json.loads((tmp_path / "take" / "people.json").read_text())
+    assert [person["name"] for person in told["people"]] == ["Anna_Bo", "Anna_Bo 2"]
+    assert told["about"]["names"] == {"1": "Anna/Bo", "2": "Anna/Bo", "9": "left before"}
+    with av.open(str(tmp_path / "take" / "alpha.mkv")) as container:
+        titles = [stream.metadata["title"] for stream in container.streams.video]
+    assert titles == ["Anna_Bo", "Anna_Bo 2"]
 
 
 def test_a_recording_that_cannot_keep_up_says_how_much_is_missing(tmp_path, monkeypatch):
