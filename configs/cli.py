@@ -190,13 +190,6 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
         cluster["address"] = said.cluster
     if cluster:
         options["cluster"] = cluster
-    people: dict[str, Any] = {}
-    if said.enroll:
-        people["enroll"] = dict(_enrolled(text) for text in said.enroll)
-    if said.roster is not None:
-        people["roster"] = said.roster
-    if people:
-        options["people"] = people
     if said.max_people is not None:
         if not said.max_people.isdecimal() or int(said.max_people) < 1:
             raise ConfigError(f"--max-people should be a number from 1, got {said.max_people!r}")
@@ -222,7 +215,12 @@ def engine_and_look(said: argparse.Namespace) -> dict[str, Any]:
         look["background"] = _treatment(said.background, "--background")
     if said.person:
         look["people"] = dict(_person(text) for text in said.person)
-    return {"engine": engine, "look": look}
+    people: dict[str, Any] = {}
+    if said.enroll:
+        people["enroll"] = dict(_enrolled(text) for text in said.enroll)
+    if said.roster is not None:
+        people["roster"] = said.roster
+    return {"engine": engine, "look": look, "people": people}
 
 
 def _person(text: str) -> tuple[int, str]:

@@ -185,6 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--background", metavar="BACKGROUND", help="marks, keep, blur, a colour, or a file")
     add("--person", action="append", default=[], metavar="ID=TREATMENT",
         help="keep, remove, blur, or a colour or file behind them; may be repeated")  # fmt: skip
+    add("--enroll", action="append", default=[], metavar="NAME=PICTURE",
+        help="someone's name, and a picture of them; may be repeated")  # fmt: skip
+    add("--roster", metavar="JSON", help="file of names, read and written: who was enrolled before")
     add("--feather", type=float, metavar="PIXELS", help="soften the edges of everyone")
     add("--expand", type=float, metavar="PIXELS", help="grow everyone's matte; below 0 shrinks it")
     add("--serve", action="store_true", help="show the page")

@@ -84,6 +84,8 @@ class Live:
         self.source = source
         self.wishes = wishes or Wishes()
         self.names: dict[int, str] = {}
+        self._tracker_names: dict[int, str] = {}  # whom the tracker recognised
+        self._recognised: dict[int, str] = {}  # taken over; what is typed later counts
         self.people: OrderedDict[int, PersonSeen] = OrderedDict()
         self.visible: tuple[int, ...] = ()
         self.sinks: list[Sink] = list(sinks)
@@ -246,6 +248,7 @@ class Live:
 
     def _loop(self) -> None:
         tracker, state = self._new_tracker(), self._engine.start()
+        self._tracker_names = getattr(tracker, "names", self._tracker_names)
         last_arrival, was, failures = 0.0, "", 0
         begun = self.begun
         while not self._stop.is_set():
@@ -331,6 +334,9 @@ class Live:
         """The list of people; thumbnails of newcomers, and of one other at most per picture."""
         due: tuple[PersonSeen, Any] | None = None
         with self._lock:
+            for number, name in self._tracker_names.items():
+                if self._recognised.get(number) != name:
+                    self.names[number] = self._recognised[number] = name
             for person in mattes:
                 known = self.people.get(person.id)
                 if known is None:

@@ -42,6 +42,7 @@ def run(
     request: LiveRequest, console: Console, stop: Stop, load_engine: LoadEngine | None = None
 ) -> int:
     from engines.guard import GuardedEngine
+    from run_stream import named_tracker
     from stream.camera import LiveSource, Wanted
     from stream.edges import Edges
     from stream.live import Live, Wishes
@@ -59,9 +60,10 @@ def run(
         held.callback(loaded.close)
         engine = GuardedEngine(loaded, tell=console.warning, note=console.note)
         sinks = _sinks(request)
+        tracker, keep_names = named_tracker(request.source, settings, loaded)
         source = LiveSource(request.source, wanted)
         live = Live(
-            source, engine, lambda: new_tracker(settings),
+            source, engine, lambda: tracker,
             wishes=Wishes(look.background, dict(look.people), edges), sinks=sinks,
             log=console.note,
         )  # fmt: skip
@@ -74,6 +76,7 @@ def run(
             if request.record:
                 live.record(request.record)
             _until(stop, live, request, console)
+        keep_names(Path(), [], console)  # in the roster; recordings have them from `live`
         return _outcome(stop, live, console)
 
 

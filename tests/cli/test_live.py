@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import av
+import cv2
 import httpx
 import pytest
 
@@ -14,7 +15,7 @@ import run_stream
 from configs.console import Console
 from configs.live import parse
 from configs.schema import ConfigError
-from tests.fakes import TWO, Square, SquaresEngine, write_clip
+from tests.fakes import TWO, Square, SquaresEngine, picture, write_clip
 
 pytest.importorskip("starlette")
 from web import command
@@ -57,6 +58,21 @@ def test_a_file_played_live_is_recorded_and_streamed_into_a_file_at_once(clip, t
     about = json.loads((tmp_path / "take" / "people.json").read_text())
     assert [person["id"] for person in about["people"]] == [1, 2] and about["complete"]
     assert about["source"] == "clip.mp4"
+
+
+def test_who_is_in_the_roster_is_recorded_and_kept_by_name(clip, tmp_path):
+    portrait, roster = tmp_path / "bert.png", tmp_path / "names.json"
+    cv2.imwrite(str(portrait), picture(0, (Square(TWO[1].colour, (30, 60)),))[:, :, ::-1])
+
+    assert live("--source", clip, "--record", tmp_path / "take",
+                "--enroll", f"bert={portrait}", "--roster", roster) == 0  # fmt: skip
+    assert live("--source", clip, "--record", tmp_path / "again", "--roster", roster) == 0
+
+    for folder in ("take", "again"):
+        people = json.loads((tmp_path / folder / "people.json").read_text())["people"]
+        assert [person.get("name") for person in people] == [None, "bert"]
+    assert [person["name"] for person in json.loads(roster.read_text())["people"]] == ["bert"]
+    assert live("--source", clip, "--record", tmp_path / "no", "--enroll", "a=nowhere.png") == 3
 
 
 def test_serve_shows_the_page_until_the_time_is_over(clip, tmp_path, monkeypatch):
