@@ -92,6 +92,8 @@ def run_many(
 
     settings, look = request.settings, request.settings.look
     new_tracker(settings)
+    if settings.people.enroll or settings.people.roster:
+        raise ConfigError("--enroll and --roster are for one live source, not for live.sources")
     wanted = Wanted(request.size, request.rate, request.coding, request.loop)
     edges = Edges(settings.live.expand_pixels, settings.live.feather_pixels)
     _check_extras(request)
