@@ -95,6 +95,9 @@ def row(
             zip((time.perf_counter(), time.process_time()), begun, strict=True)]  # fmt: skip
     del pictures
 
+    with tempfile.TemporaryDirectory() as folder:  # what is loaded and made once is not a frame's
+        part = replace(settings, input=replace(settings.input, end=f"{WARM_UP}f"))
+        run_stream.matte_one(str(clip), Path(folder) / "out", part, lambda: engine, console)
     whole: list[float] = []
     for composite in (False, True):
         wanted = replace(settings, output=replace(settings.output, composite=composite))

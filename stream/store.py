@@ -77,6 +77,12 @@ class AlphaCoder:
         codec.color_range = FULL
         codec.flags |= av.codec.context.Flags.global_header  # parameters once, not in every packet
         codec.options = OPTIONS
+        # one picture for all: the encoder has taken what it needs when it hands out the packet
+        self._picture = av.VideoFrame(codec.width, codec.height, "gray")
+        self._picture.color_range, self._picture.time_base = FULL, self._tick
+        plane = self._picture.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        self._rows = rows[:, : plane.width]
         self._count = 0
         self.coded(np.zeros(size, np.uint8))  # the first packet has a note of the encoder in it
         self.blank = self.coded(np.zeros(size, np.uint8))
@@ -84,11 +90,12 @@ class AlphaCoder:
 
     def coded(self, alpha: np.ndarray) -> bytes:
         """One packet of (H, W) uint8 codes."""
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(alpha), format="gray")
-        picture.pts, picture.time_base = self._count, self._tick
-        picture.color_range = FULL
+        if alpha.shape != self._rows.shape or alpha.dtype != np.uint8:
+            raise ValueError(f"codes should be {self._rows.shape} uint8, got {alpha.shape}")
+        self._rows[...] = alpha
+        self._picture.pts = self._count
         self._count += 1
-        (packet,) = self._encoder.encode(picture)
+        (packet,) = self._encoder.encode(self._picture)
         return bytes(packet)
 
 
