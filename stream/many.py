@@ -75,7 +75,10 @@ class FairShare:
     def settle(self, who: Any, seconds: float, *, usual: bool = True) -> None:
         """What the turn took of the engine.  `usual`: the next is expected to take as much."""
         if who in self._credit:
-            self._credit[who] += self._expected[who] - seconds
+            expected = self._expected[who]
+            if usual and expected:  # a hiccup of the machine is not the source's to pay for
+                seconds = min(seconds, 2 * expected)
+            self._credit[who] += expected - seconds
             if usual:
                 self._expected[who] = seconds
 

@@ -91,6 +91,18 @@ def test_who_was_away_does_not_catch_up():
     assert back.count("here") == 5
 
 
+def test_a_hiccup_of_the_machine_does_not_cost_a_source_its_turns():
+    share, turns = FairShare(), dict.fromkeys("ab", 0)
+    for who in turns:
+        share.join(who)
+    for number in range(100):
+        chosen = share.next(turns)
+        turns[chosen] += 1
+        share.settle(chosen, 3.0 if number == 20 else 0.1)
+
+    assert abs(turns["a"] - turns["b"]) <= 2
+
+
 def test_who_joins_late_starts_with_the_others_and_who_leaves_is_forgotten():
     share = FairShare()
     share.join("old")
