@@ -129,7 +129,7 @@ def named(matted: Iterable[tuple[Frame, Mattes]], settings: Settings) -> Iterato
     look, waiting = SecondLook(new_tracker(settings)), []
     for frame, mattes in matted:
         look.add(mattes, frame.seconds, frame.rgb)
-        waiting.append(replace(mattes, alpha=mattes.alpha > 0.5))  # a quarter of the memory
+        waiting.append(mattes.with_alpha(mattes.alpha > 0.5))  # a quarter of the memory
     for mattes, numbers in zip(waiting, look.numbers(), strict=True):
         yield mattes.named(numbers).pick(np.flatnonzero(numbers > 0))
 

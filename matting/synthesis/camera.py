@@ -74,7 +74,7 @@ def spoil(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.01, 0.03) * height)
     if how == 1:  # a stream that breaks up
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(3, 12))]
-        return cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR)
+        return np.asarray(cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR))
     noise = np.zeros(rgb.shape, np.int16)  # a dark moment, gained up
     cv2.setRNGSeed(int(rng.integers(2**31)))
     cv2.randn(noise, 0, rng.uniform(20, 60))
