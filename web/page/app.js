@@ -178,7 +178,11 @@ function fillPerson(item, person) {
   item.style.setProperty('--own', person.colour);
   const picture = item.querySelector('img');
   const address = person.picture === null ? '' : `api/people/${person.id}.jpg?${person.picture}`;
-  if (address && picture.getAttribute('src') !== address) picture.src = address;
+  if (address && picture.getAttribute('src') !== address) {
+    picture.onload = () => { picture.style.visibility = ''; };
+    picture.onerror = () => { picture.style.visibility = 'hidden'; };  // gone meanwhile: no broken sign
+    picture.src = address;
+  } else if (!address) picture.style.visibility = 'hidden';
   put(item.querySelector('b'), called(person));
   const away = person.seconds_ago < 60 ? `${person.seconds_ago} s` : `${Math.round(person.seconds_ago / 60)} min`;
   put(item.querySelector('small'), `${person.name ? `number ${person.id} · ` : ''}${person.visible ? 'in the picture' : `away for ${away}`}`);
