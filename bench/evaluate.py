@@ -7,8 +7,8 @@
 * photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
 * clip: two children, heavy occlusion, true ids (bench/evaluate_clip.py); its flicker is dtSSD
   against the outlines of those ids.
-* webcams: clips of one person close to a camera.  Their matte should be there in every frame, and
-  nobody else's.
+* webcams: people close to a camera.  Somebody's matte should be there in every frame, and nobody's
+  who is not: chairs are the usual strangers.
 * empty: held-out pictures without a person; whoever is found there is false.
 
 A case is as bad as it is wrong: 1 - IoU where there is a truth, the area of false people elsewhere.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from heapq import nlargest
@@ -47,7 +47,8 @@ SEED = 4711  # of the made scenes
 SIZE = (576, 1024)
 WORST = 10
 CONFIDENT = 0.5
-WEBCAMS = ("again", "bird", "help", "school")
+# How many people are in each, counted by eye: `bird` has one more at the right edge, and a shoulder.
+WEBCAMS = {"again": 1, "bird": 3, "help": 1, "school": 1}
 COLOURS = np.array([(230, 80, 60), (70, 110, 230), (70, 190, 90), (240, 200, 60), (190, 90, 220),
                     (80, 210, 220)], np.float32)  # fmt: skip
 
@@ -286,22 +287,22 @@ def bedroom(engine: Engine, settings: Settings, path: Path) -> Part:
     return part
 
 
-def webcams(engine: Engine, settings: Settings, files: Sequence[Path]) -> Part:
+def webcams(engine: Engine, settings: Settings, files: Mapping[Path, int]) -> Part:
     part = Part("webcams")
     frames = covered = strangers = 0
-    for path in files:
+    for path, people in files.items():
         for i, (frame, mattes) in enumerate(followed(path, engine, settings)):
             areas = sorted((mattes.alpha > 0.5).mean((1, 2)).tolist(), reverse=True)
             frames += 1
             covered += bool(areas and areas[0] > 0.05)
-            strangers += len(areas) > 1
-            badness = 1.0 - (areas[0] > 0.05 if areas else 0) + sum(areas[1:])
+            strangers += len(areas) > people
+            badness = 1.0 - (areas[0] > 0.05 if areas else 0) + sum(areas[people:])
             if badness > 0 and i % 5 == 0:  # neighbours look alike
                 part.note(badness, f"{path.stem} frame {i}", frame.rgb,
                           tinted(frame.rgb, mattes.alpha))  # fmt: skip
     part.figures = {
         "frames with the person, per cent": 100 * covered / frames,
-        "frames with a second person, per cent": 100 * strangers / frames,
+        "frames with a stranger, per cent": 100 * strangers / frames,
     }
     return part
 
@@ -353,8 +354,9 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
                 "photographs": lambda: photographs(engine, data / "scenes"),
                 "clip": lambda: bedroom(engine, settings, data / "clips" / "bedroom.mp4"),
                 "webcams": lambda: webcams(
-                    engine, settings, [data / "clips" / f"{name}.mkv" for name in WEBCAMS]
-                ),
+                    engine, settings,
+                    {data / "clips" / f"{name}.mkv": people for name, people in WEBCAMS.items()},
+                ),  # fmt: skip
                 "empty": lambda: empty(engine, held_out.backgrounds),
             }
             for kind in kinds:

@@ -276,11 +276,13 @@ def test_what_is_seen_perfectly_scores_perfectly_and_what_is_missed_is_drawn(cli
     assert len(blind.cases) == evaluate.WORST
 
 
-def test_a_second_person_in_a_webcam_clip_is_a_stranger(clip):
-    part = evaluate.webcams(ColourEngine(), evaluate.Settings(), [clip])
+def test_one_more_than_there_are_in_a_webcam_clip_is_a_stranger(clip):
+    part = evaluate.webcams(ColourEngine(), evaluate.Settings(), {clip: 1})
+    right = evaluate.webcams(ColourEngine(), evaluate.Settings(), {clip: 2})
 
     assert part.figures["frames with the person, per cent"] == 100
-    assert part.figures["frames with a second person, per cent"] == pytest.approx(50, abs=5)
+    assert part.figures["frames with a stranger, per cent"] == pytest.approx(50, abs=5)
+    assert right.figures["frames with a stranger, per cent"] == 0
 
 
 def test_whoever_is_found_in_an_empty_picture_is_false():
