@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from matting.network import live  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
 from matting.training import loop  # noqa: E402
+from matting.training.average import average  # noqa: E402
 from matting.training.data import Steps, plan  # noqa: E402
 from matting.training.losses import Shown, steady_loss, taught_seeds, truth  # noqa: E402
 from matting.training.matching import match  # noqa: E402
@@ -187,3 +188,20 @@ def test_a_recipe_that_cannot_work_says_why(tmp_path, text, told):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(RecipeError, match=told):
         load(tmp_path / "r.yaml")
+
+
+def test_an_average_lies_between_its_networks_and_leaves_out_what_not_all_have(tmp_path):
+    for i, memory in enumerate((0, 8)):
+        torch.manual_seed(i)
+        network = live.LiveNetwork(replace(SMALL, memory=memory))
+        live.save(network, tmp_path / f"{i}.safetensors")
+    parts = [(tmp_path / "0.safetensors", 3.0), (tmp_path / "1.safetensors", 1.0)]
+
+    average(parts, tmp_path / "out.safetensors")
+
+    a, b, mixed = (live.load(tmp_path / f"{n}.safetensors")[0] for n in ("0", "1", "out"))
+    wanted = 0.75 * a.perception.seed.weight + 0.25 * b.perception.seed.weight
+    assert mixed.sizes.memory == 0
+    assert torch.allclose(mixed.perception.seed.weight, wanted, atol=1e-3)
+    with pytest.raises(ValueError, match="two networks or more"):
+        average(parts[:1], tmp_path / "out.safetensors")
