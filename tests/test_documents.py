@@ -38,7 +38,8 @@ def test_links_lead_somewhere(document):
 
 
 def test_every_setting_that_is_recommended_exists():
-    recommended = re.findall(r"`((?:engine|tracking|look|pipeline|limits|cluster)\.\w+)", text(ROOT / "README.md"))
+    sections = "engine|tracking|look|pipeline|limits|cluster"
+    recommended = re.findall(rf"`((?:{sections})\.\w+)", text(ROOT / "README.md"))
     recommended += re.findall(r"`(\w+\.\w+)(?:`|:)", text(ROOT / "docs" / "symptoms.md"))
     recommended += re.findall(r"--set (\w+\.\w+)=", "".join(map(text, DOCUMENTS)))
 

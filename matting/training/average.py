@@ -1,4 +1,4 @@
-"""python -m matting.training.average OUT A.safetensors=0.6 B.safetensors=0.4: one network of several.
+"""python -m matting.training.average OUT A.safetensors=0.6 B.safetensors=0.4: one of several.
 
 The weights of networks that were trained on from one another can be averaged, and the average often
 answers better than any of them (Wortsman et al., "Model soups", ICML 2022).  What not all of them
@@ -31,9 +31,8 @@ def average(parts: Sequence[tuple[Path, float]], target: Path) -> None:
     kept = mixed.state_dict()
     for key, value in kept.items():
         if value.is_floating_point():
-            kept[key] = sum(
-                state[key] * (share / total) for state, (_, share) in zip(states, parts, strict=True)
-            )
+            shares = (share / total for _, share in parts)
+            kept[key] = sum(s[key] * share for s, share in zip(states, shares, strict=True))
     mixed.load_state_dict(kept)
     made_of = ", ".join(f"{share / total:.2f} {path.stem}" for path, share in parts)
     live.save(mixed.eval(), target, average=made_of)
