@@ -79,8 +79,11 @@ def matte_part(job: Job) -> bytes:
 @cache
 def _engine(weights: str, told: tuple[tuple[str, Any], ...]) -> Engine:
     """Loaded once per worker; it goes when the worker does."""
+    import cv2
+
     from engines import load_engine
 
+    cv2.setNumThreads(int(dict(told).get("threads") or 0))  # drawing, too, keeps to its share
     return load_engine(weights=Path(weights), log=_quiet, **dict(told))
 
 
