@@ -29,9 +29,11 @@ import numpy as np
 from matting.frames import Frame, Mattes
 from stream.colour import BT709, from_linear, to_linear
 from stream.decode import InputError, Source, open_source
+from stream.spread import even, halved, spread, weighted
 
 LOW_ROWS = 135  # about the height at which hidden colours are guessed
 SOLID, CLEAR = 250, 3  # alpha codes at which a low-resolution cell counts as all person, as no one
+UNKNOWN = 128  # colour of what has nowhere to be guessed from
 BLUR_BACKGROUND = 0.025  # sigma over the picture's height
 BLUR_PERSON = 0.08  # sigma over the person's larger side: features go, clothes' colours stay
 MARGIN = 0.012  # of the height: mattes end a little early, and an outline would stay
@@ -313,7 +315,7 @@ class _Scene:
     def shrunk(self, picture: np.ndarray) -> np.ndarray:
         """Halved as often as `small` is; an odd last row or column is left out."""
         for _ in range(self.steps):
-            picture = _halved(picture[: picture.shape[0] & -2 or 1, : picture.shape[1] & -2 or 1])
+            picture = halved(picture[: picture.shape[0] & -2 or 1, : picture.shape[1] & -2 or 1])
         return picture
 
     def grown(self, picture: np.ndarray) -> np.ndarray:
@@ -358,7 +360,7 @@ class _Scene:
         top, left = (max(0, (start // cell - 4) * cell) for start in (people.top, people.left))
         around = slice(top, people.bottom + 4 * cell), slice(left, people.right + 4 * cell)
         small, alpha = self.shrunk(self.rgb[around]), self.shrunk(self.kept[around])
-        front, back = _spread(small, alpha >= SOLID), _spread(small, alpha <= CLEAR)
+        front, back = spread(small, alpha >= SOLID, UNKNOWN), spread(small, alpha <= CLEAR, UNKNOWN)
 
         part = np.ascontiguousarray(self.kept[people.slices])
         freed = np.ascontiguousarray(self.rgb[people.slices])
@@ -383,11 +385,12 @@ class _Scene:
         own = self.shrunk(alpha)
         inside = own >= 128 if (own >= 128).any() else own > 0
         sigma = BLUR_PERSON * max(_region(alpha).size) / 2**self.steps
-        level = _weighted(self.small, inside)
+        level = weighted(self.small, inside)
         while sigma > 2:  # so wide a blur needs no fine picture
-            level, sigma = _halved(_even(level)), sigma / 2
+            level, sigma = halved(even(level)), sigma / 2
         level = cv2.GaussianBlur(level, (0, 0), max(sigma, 0.5))
-        smear = _spread(level[:, :, :3] / np.maximum(level[:, :, 3:], 1e-6), level[:, :, 3] > 0.02)
+        smeared = level[:, :, :3] / np.maximum(level[:, :, 3:], 1e-6)
+        smear = spread(smeared, level[:, :, 3] > 0.02, UNKNOWN)
         return self.grown(_bytes(smear))
 
 
@@ -501,7 +504,7 @@ class _Blurred(_Layer):
     """The original background out of focus.  People are left out first, or they would glow."""
 
     def picture(self, scene: _Scene) -> np.ndarray:
-        filled = _bytes(_spread(scene.small, scene.clear))
+        filled = _bytes(spread(scene.small, scene.clear, UNKNOWN))
         sigma = BLUR_BACKGROUND * filled.shape[0]
         return scene.grown(cv2.GaussianBlur(filled, (0, 0), max(sigma, 0.5)))
 
@@ -572,7 +575,7 @@ class _Plate:
             return cv2.resize(picture, part.size[::-1], interpolation=cv2.INTER_LINEAR)
 
         gone = cv2.max(grown(wide), scene.removed[part.slices])
-        empty = grown(_bytes(_spread(scene.small, scene.clear)))
+        empty = grown(_bytes(spread(scene.small, scene.clear, UNKNOWN)))
         if self._known.any():
             brighter = grown(np.rint(self._light - self._light_seen).astype(np.int16))
             seen = cv2.add(self._seen[part.slices].astype(np.int16), brighter)
@@ -715,53 +718,6 @@ def _blended_light(base: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.n
     light += share * (to_linear(top, BT709) - light)
     mixed = np.rint(from_linear(light, BT709) * 255).astype(np.uint8)
     return np.where(share == 0, base, np.where(share == 1, top, mixed))
-
-
-def _spread(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fill in what is not known, smoothly, from what is: (h, w, 3) float32.
-
-    Push-pull: known colours are averaged into ever coarser pictures, then flow back into the holes
-    from the finest one that has something there.
-    """
-    if not known.any():
-        return np.full(colours.shape, 128, np.float32)
-    level = _weighted(colours, known)
-    levels = [level]
-    while max(level.shape[:2]) > 1 and level[:, :, 3].min() == 0:
-        level = _halved(_even(level))
-        levels.append(level)
-    filled = level[:, :, :3] / np.maximum(level[:, :, 3:], 1e-6)
-    for level in reversed(levels[:-1]):
-        height, width = level.shape[:2]
-        coarse = 2 * filled.shape[1], 2 * filled.shape[0]
-        filled = cv2.resize(filled, coarse, interpolation=cv2.INTER_LINEAR)[:height, :width]
-        weight = level[:, :, 3:]
-        sure = np.minimum(weight * 2, 1)  # half a cell of known pixels is enough to be trusted
-        filled = filled * (1 - sure) + level[:, :, :3] * (sure / np.maximum(weight, 1e-6))
-    return filled
-
-
-def _weighted(colours: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(h, w, 4) float32: colour times weight, and the weight: 1 where known, else 0."""
-    level = np.empty((*known.shape, 4), np.float32)
-    np.multiply(colours, known[:, :, None], out=level[:, :, :3])
-    level[:, :, 3] = known
-    return level
-
-
-def _even(level: np.ndarray) -> np.ndarray:
-    """The same with even sides; what is added weighs nothing."""
-    height, width = level.shape[:2]
-    if height % 2 == width % 2 == 0:
-        return level
-    return cv2.copyMakeBorder(level, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
-
-
-def _halved(picture: np.ndarray) -> np.ndarray:
-    """Averages of 2 x 2 pixels.  OpenCV is ten times as fast at this as at any factor near it."""
-    height, width = picture.shape[:2]
-    half = max(1, width // 2), max(1, height // 2)
-    return cv2.resize(picture, half, interpolation=cv2.INTER_AREA)
 
 
 def _dilated(picture: np.ndarray, radius: float) -> np.ndarray:

@@ -17,6 +17,8 @@ import math
 import cv2
 import numpy as np
 
+from stream.spread import spread
+
 SOLID, CLEAR = 250, 3  # codes at which a cell of the small picture is all person, or no one
 SMALL_ROWS = 270  # about the height of the picture the first guess is made on
 CLOSE = (
@@ -123,32 +125,12 @@ def _closer(
 def _spread(colours: np.ndarray, known: np.ndarray, share: np.ndarray) -> np.ndarray:
     """(h, w, 3) float32: what is known, carried smoothly to where it is not.
 
-    Push-pull: known colours are averaged into ever coarser pictures, then flow back into the holes
-    from the finest one that has something there.  Where nothing is known for sure, as of someone
-    who is a blur all over, the pixels with the largest share speak.
+    Where nothing is known for sure, as of someone who is a blur all over, the pixels with the
+    largest share speak.
     """
     if not known.any():
         known = (share == share.max()) & (share > 0)
-    if not known.any():
-        return np.zeros(colours.shape, np.float32)
-    level = np.dstack([colours * known[:, :, None], known]).astype(np.float32)
-    levels = [level]
-    while max(level.shape[:2]) > 1 and level[:, :, 3].min() == 0:
-        height, width = level.shape[:2]
-        if height % 2 or width % 2:
-            level = cv2.copyMakeBorder(level, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
-        half = max(1, level.shape[1] // 2), max(1, level.shape[0] // 2)
-        level = cv2.resize(level, half, interpolation=cv2.INTER_AREA)
-        levels.append(level)
-    filled = level[:, :, :3] / np.maximum(level[:, :, 3:], 1e-6)
-    for level in reversed(levels[:-1]):
-        height, width = level.shape[:2]
-        coarse = 2 * filled.shape[1], 2 * filled.shape[0]
-        filled = cv2.resize(filled, coarse, interpolation=cv2.INTER_LINEAR)[:height, :width]
-        weight = level[:, :, 3:]
-        sure = np.minimum(weight * 2, 1)  # half a cell of known pixels is enough to be trusted
-        filled = filled * (1 - sure) + level[:, :, :3] * (sure / np.maximum(weight, 1e-6))
-    return filled
+    return spread(colours, known, otherwise=0)
 
 
 def _grown(small: np.ndarray, size: tuple[int, int]) -> np.ndarray:
