@@ -106,12 +106,7 @@ def _widened(model: Any) -> Any:
             graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
         else:
             nodes.append(node)
-    used = {name for node in nodes for name in node.input} | {out.name for out in graph.output}
-    weights = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    del graph.initializer[:]
-    graph.initializer.extend(weights)
+    _refill(graph, nodes)
     return copy
 
 
@@ -154,13 +149,7 @@ class _Halving:
             (self._halve if self._may_be_half(node) else self._leave)(node)
         for out in graph.output:
             self._as_float(out.name)
-        nodes = self.nodes
-        used = {name for node in nodes for name in node.input} | {out.name for out in graph.output}
-        weights = [tensor for tensor in graph.initializer if tensor.name in used]
-        del graph.node[:]
-        graph.node.extend(nodes)
-        del graph.initializer[:]
-        graph.initializer.extend(weights)
+        _refill(graph, self.nodes)
         del graph.value_info[:]  # types have changed; whoever needs them infers them
         return self.onnx.shape_inference.infer_shapes(self.model, strict_mode=True)
 
@@ -221,3 +210,13 @@ class _Halving:
 
 def _half(name: str) -> str:
     return f"{name}/half"
+
+
+def _refill(graph: Any, nodes: list[Any]) -> None:
+    """Make these the graph's nodes, and leave it the weights they use, in place."""
+    used = {name for node in nodes for name in node.input} | {out.name for out in graph.output}
+    weights = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
