@@ -56,8 +56,7 @@ def truth(batch: Batch) -> Truth:
     alpha8, alpha16 = F.avg_pool2d(alpha, 8), F.avg_pool2d(alpha, 16)
     known8 = 1 - F.max_pool2d((~batch.known).float()[:, None], 8 * s)[:, 0]
     everyone8 = F.avg_pool2d(batch.everyone.float()[:, None] / 255, 8 * s)[:, 0]
-    high = F.max_pool2d(alpha, 16, 8, 4)
-    low = -F.max_pool2d(-alpha, 16, 8, 4)
+    high, low = highest16(alpha), -highest16(-alpha)
     classes = torch.ones_like(high, dtype=torch.int64)
     classes[high < 0.05] = 0
     classes[low > 0.95] = 2
@@ -84,6 +83,11 @@ def truth(batch: Batch) -> Truth:
     used = torch.arange(p, device=alpha.device) < batch.people[:, None]
     heat = (bumps * used[..., None, None]).amax(1, keepdim=True)
     return Truth(alpha8, known8, classes, everyone8, centres, heat, cells)
+
+
+def highest16(x: Tensor) -> Tensor:
+    """Maximum over windows of 16 with stride 8 and padding 4, in two steps: a tenth of the work."""
+    return F.max_pool2d(F.max_pool2d(x, 4), 4, 2, 1)
 
 
 def taught_seeds(batch: Batch, true: Truth, share: float, generator: torch.Generator) -> Tensor:
@@ -209,7 +213,8 @@ def matte_losses(
     error = (alpha - truth).abs() * known
     crossed = F.binary_cross_entropy_with_logits(z, truth, reduction="none") * known
     soft = ((truth > 0.02) & (truth < 0.98)).float()
-    border = F.max_pool2d(soft[:, None], 9, 1, 4)[:, 0] * known
+    around = F.max_pool2d(soft[:, None], (9, 1), 1, (4, 0))
+    border = F.max_pool2d(around, (1, 9), 1, (0, 4))[:, 0] * known
     # a small person's matte matters as much as a large one's: per person, against its own extent
     extent = (truth.sum((1, 2)) + 0.02 * truth[0].numel()).clamp(min=1)
     masked = known[:, None]
