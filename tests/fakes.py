@@ -6,7 +6,8 @@ is where in every frame, and `SquaresEngine` finds them again after any codec.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -290,3 +291,13 @@ class ColourTracker:
 def named(mattes: Mattes) -> Mattes:
     """Everyone under the id of their colour: red is 1, green 2, ..."""
     return mattes.named(mattes.code.argmax(axis=1) + 1 if len(mattes) else np.zeros(0, np.int64))
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Wait for something that another thread does; False where it did not in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False

@@ -15,7 +15,16 @@ from stream.edges import Edges, edged
 from stream.live import Live, Wishes
 from stream.newest import Newest
 from stream.sinks import Sink
-from tests.fakes import COLOURS, TWO, WALL, ColourTracker, SquaresEngine, picture, write_clip
+from tests.fakes import (
+    COLOURS,
+    TWO,
+    WALL,
+    ColourTracker,
+    SquaresEngine,
+    picture,
+    until,
+    write_clip,
+)  # fmt: skip
 from tests.stream.servers import Camera, HttpCamera, MotionJpeg, RtspCamera
 
 
@@ -38,15 +47,6 @@ class Watcher(Sink):
 
     def _shut(self):
         pass
-
-
-def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def taken(source, wanted, seconds=10.0):

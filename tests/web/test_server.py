@@ -24,21 +24,21 @@ from matting.frames import Frame
 from stream.camera import LiveSource, Wanted
 from stream.live import Live, Wishes
 from stream.sinks import Shown
-from tests.fakes import COLOURS, TWO, ColourTracker, Square, SquaresEngine, picture, write_clip
+from tests.fakes import (
+    COLOURS,
+    TWO,
+    ColourTracker,
+    Square,
+    SquaresEngine,
+    picture,
+    until,
+    write_clip,
+)  # fmt: skip
 from web.hub import Hub, message, who_is_where
 from web.server import Desk, Page, application
 from web.uploads import Library, UploadError
 
 STILL = tuple(Square(square.colour, square.at, (0, 0)) for square in TWO)
-
-
-def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 class Session:
