@@ -6,6 +6,7 @@ when that keeps happening.  Jobs are started in the order they were given.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -49,6 +50,7 @@ class LocalWorkers:
         self._pool = self._begin()
 
     def _begin(self) -> ProcessPoolExecutor:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # run_stream.py; processes inherit it
         # a fresh interpreter: a fork would inherit locks of threads it does not have
         return ProcessPoolExecutor(self._count, mp_context=get_context("spawn"))
 

@@ -150,8 +150,13 @@ def coefficients(answer: Answer, rows: np.ndarray) -> np.ndarray:
     """(n, 4, h/2, w/2) float32: slopes for R, G, B in 0..255 and the offset, as in detail.py."""
     features, height, width = answer.fine.shape
     kernels = answer.kernels[rows]
-    made = kernels[:, :, :-1].reshape(-1, features) @ answer.fine.reshape(features, -1)
-    made = made.reshape(len(rows), 4, height, width)
+    made = np.empty((len(rows), 4, height, width), np.float32)
+    # a product for each line of the grid: it stays in the cache, and is too small for BLAS to wake
+    # its threads, which would then spin for 25 ms, every frame (bench/scaling.py shows them)
+    np.matmul(
+        kernels[:, :, :-1].reshape(-1, features), answer.fine.transpose(1, 0, 2),
+        out=made.reshape(-1, height, width).transpose(1, 0, 2),
+    )  # fmt: skip
     for head, bias, logits in zip(made, kernels[:, :, -1], answer.trimap[rows], strict=True):
         head += bias[:, None, None]
         # shares of the three, from how far background and foreground lie above unknown

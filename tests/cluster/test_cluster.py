@@ -1,6 +1,9 @@
 """Cut, spread, lost and found again: what comes out is what one process would have found."""
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from stream.decode import open_source
 from tests.cluster.squares import die_always, die_once, matte_squares
 from tests.fakes import Square, SquaresEngine, write_clip
 
+ROOT = Path(__file__).resolve().parents[2]
 CROSSING = (Square("red", at=(16, 8), step=(0, 3)), Square("green", at=(20, 120), step=(0, -3)))
 
 
@@ -80,6 +84,32 @@ def test_workers_that_keep_dying_end_the_run_with_what_helps(clip):
         ticket = workers.submit(jobs(clip, [(0, 0, None)])[0])
         with pytest.raises(WorkersError, match="fewer --workers"):
             workers.chunk(ticket)
+
+
+BUSY = """
+import time
+from cluster.work import Job, matte_part
+
+engine = (("names", ("openvino",)), ("threads", 1), ("score_threshold", 0.3))
+matte_part(Job("demo/bedroom.mp4", 0, 0, 0, "weights", engine))  # loads and compiles
+everyone, own = time.process_time(), time.thread_time()
+matte_part(Job("demo/bedroom.mp4", 0, 0, 9, "weights", engine))
+own = time.thread_time() - own
+print((time.process_time() - everyone) / own)
+"""
+
+
+def test_a_worker_told_one_thread_keeps_one_core_busy():
+    """The shipped network, in a process with no word about threads around it."""
+    pytest.importorskip("openvino")
+    plain = {k: v for k, v in os.environ.items() if not k.endswith("_THREADS")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", BUSY], cwd=ROOT, env=plain, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+
+    assert float(done.stdout) < 1.05, "times what its one thread uses"
 
 
 class Counting:
