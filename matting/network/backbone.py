@@ -1,7 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018, table 2) as a feature pyramid, its norms folded away.
 
-The starting weights were quantised for ImageNet with TensorFlow: batch norm is folded into the
-convolutions, and stride-2 convolutions pad right and bottom only (TensorFlow's SAME).
+The starting weights come from TensorFlow: batch norm is folded into the convolutions, and stride-2
+convolutions pad right and bottom only (TensorFlow's SAME).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ STAGES = (
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
     (6, 320, 1, 1),
 )  # fmt: skip
+BLOCKS = sum(repeats for _, _, repeats, _ in STAGES)
 TAPS = {1: 16, 3: 24, 6: 32, 13: 96, 17: 320}  # block: channels, at 1/2, 1/4, 1/8, 1/16, 1/32
 
 
@@ -60,14 +61,14 @@ class MobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         x = F.relu6(self.stem(x))
         taps = []
-        for number in range(1, 18):
+        for number in range(1, BLOCKS + 1):
             x = getattr(self, f"block{number}")(x)
             if number in TAPS:
                 taps.append(x)
         return taps
 
-    def load_imagenet(self, path: Path) -> None:
-        """Start from classification weights; the classifier's own two layers are left out."""
+    def load(self, path: Path) -> None:
+        """Start from weights of another task; a classifier's own two layers are left out."""
         from safetensors.torch import load_file
 
         kept = {

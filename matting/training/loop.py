@@ -46,15 +46,15 @@ class Run:
         self.folder = Path(recipe.run)
         torch.manual_seed(recipe.seed)
         self.network = live.LiveNetwork(recipe.sizes)
-        if recipe.start and recipe.start.endswith("imagenet.safetensors"):
-            self.network.backbone.load_imagenet(Path(recipe.start))
-        elif recipe.start:
+        if recipe.start:
             loaded, _ = live.load(Path(recipe.start))
             if loaded.sizes not in (recipe.sizes, replace(recipe.sizes, memory=0)):
                 raise RecipeError(f"{recipe.start}: sizes {loaded.sizes} are not the recipe's")
             loaded.identity = None  # belongs to the features it was trained on: train it anew
             # a memory may be added to a network that has none: until it learns, it reads as nothing
             self.network.load_state_dict(loaded.state_dict(), strict=False)
+        if recipe.backbone:
+            self.network.backbone.load(Path(recipe.backbone))
         self.network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}

@@ -32,7 +32,8 @@ class Recipe:
     data: str  # folder with people/, backgrounds/, scenes/, unions/
     stages: tuple[Stage, ...]
     rendered: str | None = None  # folder of `python -m matting.synthesis humans`
-    start: str | None = None  # ImageNet backbone, or trained weights to go on from
+    start: str | None = None  # trained weights to go on from
+    backbone: str | None = None  # weights of the backbone alone, from another task; over `start`'s
     labels: str | None = None  # which union photographs show one person, which several
     weights: str | None = None  # where a finished run is published, if it is better
     sizes: Sizes = field(default_factory=Sizes)
@@ -68,7 +69,7 @@ class Recipe:
     def digest(self) -> str:
         """Identity of everything that changes what is learned; a resume must agree with it."""
         told = asdict(self)
-        for free in ("run", "data", "rendered", "start", "labels", "weights", "workers",
+        for free in ("run", "data", "rendered", "start", "backbone", "labels", "weights", "workers",
                      "save_every", "validate_every", "validation"):  # fmt: skip
             told.pop(free)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """A run can be killed and goes on to the same bits; worse weights never replace better ones."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from matting.network import live  # noqa: E402
+from matting.network.backbone import MobileNetV2  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
-from matting.training import loop  # noqa: E402
+from matting.training import loop, movenet  # noqa: E402
 from matting.training.average import average  # noqa: E402
 from matting.training.data import Steps, plan  # noqa: E402
 from matting.training.losses import Shown, steady_loss, taught_seeds, truth  # noqa: E402
@@ -205,3 +207,43 @@ def test_an_average_lies_between_its_networks_and_leaves_out_what_not_all_have(t
     assert torch.allclose(mixed.perception.seed.weight, wanted, atol=1e-3)
     with pytest.raises(ValueError, match="two networks or more"):
         average(parts[:1], tmp_path / "out.safetensors")
+
+
+def graph_model(state, folder, change=lambda weights: weights):
+    """A TensorFlow.js graph model that holds `state`, as MoveNet's is laid out."""
+    weights = []
+    for ours, theirs in movenet.names():
+        kernel = state[f"{ours}.weight"].numpy()
+        order = (2, 3, 0, 1) if ours.endswith("depthwise") else (2, 3, 1, 0)
+        weights.append((f"x/model_1/model/{theirs}_weights", kernel.transpose(order)))
+        weights.append((f"x/model_1/model/{theirs}_bn_offset", state[f"{ours}.bias"].numpy()))
+    weights = change(weights)
+    told = [
+        {"name": name, "shape": value.shape, "dtype": "float32",
+         "quantization": {"dtype": "float16", "original_dtype": "float32"}}
+        for name, value in weights
+    ]  # fmt: skip
+    (folder / "m.bin").write_bytes(b"".join(v.astype("<f2").tobytes() for _, v in weights))
+    manifest = [{"paths": ["m.bin"], "weights": told}]
+    (folder / "m.json").write_text(json.dumps({"weightsManifest": manifest}))
+    return folder / "m.json"
+
+
+def test_a_backbone_out_of_a_graph_model_is_the_one_that_was_put_in(tmp_path, recipe):
+    taught = MobileNetV2()
+    model = graph_model(taught.state_dict(), tmp_path)
+    assert movenet.main([str(model), str(tmp_path / "b.safetensors")]) == 0
+    run = loop.Run(replace(recipe, backbone=str(tmp_path / "b.safetensors")), CPU)
+    image = torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        for a, b in zip(run.network.backbone(image), taught(image), strict=True):
+            torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)  # half precision in between
+
+
+def test_a_graph_model_of_something_else_is_refused(tmp_path, capsys):
+    model = graph_model(MobileNetV2().state_dict(), tmp_path, lambda weights: weights[:-2])
+    assert movenet.main([str(model), str(tmp_path / "b.safetensors")]) == 2
+    assert "block_16_project" in capsys.readouterr().err
+    model.write_text("[]")
+    assert movenet.main([str(model), str(tmp_path / "b.safetensors")]) == 2
+    assert "graph model" in capsys.readouterr().err
