@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from matting.network import detail
+from matting.network import detail, files
 from matting.network.backbone import MobileNetV2
 from matting.network.blocks import mlp, per_code, up_to
 from matting.network.guidance import UnitedGuidance
@@ -150,42 +150,23 @@ def around_seed(kernels: Tensor, around: Tensor, seeds: Tensor, aspect: float) -
 
 def save(network: LiveNetwork, path: Path, **facts: str) -> None:
     """Write weights (float16) with the sizes and `facts` in the header, in one rename."""
-    from safetensors.torch import save_file
-
     tensors = {
-        key: value.half().contiguous() if value.is_floating_point() else value
+        key: value.half() if value.is_floating_point() else value
         for key, value in network.state_dict().items()
-        if not key.endswith("num_batches_tracked")
     }
     header = {"network": NAME, "sizes": json.dumps(asdict(network.sizes)), **facts}
     if network.identity is not None:
         header["identity"] = str(network.identity.width)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=header)
-    partial.replace(path)
+    files.write(path, tensors, header)
 
 
 def load(path: Path) -> tuple[LiveNetwork, dict[str, str]]:
     """The network of a weights file, ready for inference, and the facts in its header."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata() or {}
-        if header.get("network") != NAME:
-            raise ValueError(
-                f"{path} holds {header.get('network', 'no named network')!r}, expected {NAME!r}"
-            )
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    tensors, header = files.read(path, NAME)
     network = LiveNetwork(Sizes(**json.loads(header["sizes"])))
     if "identity" in header:
         network.identity = IdentityHead(int(header["identity"]))
-    missing, foreign = network.load_state_dict(tensors, strict=False)
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing or foreign:
-        raise ValueError(
-            f"{path} is not of this network: {len(missing)} tensors missing "
-            f"({', '.join(missing[:3])}), {len(foreign)} unknown ({', '.join(foreign[:3])})"
-        )
+    files.fill(network, tensors, path)
     return network.eval(), header
 
 

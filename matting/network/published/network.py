@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from matting.network import files
 from matting.network.blocks import per_code
 from matting.network.published.detail import AlphaHead
 from matting.network.published.guidance import UnitedGuidance
@@ -149,32 +150,14 @@ def mattes(
 
 def save(network: PublishedNetwork, path: Path, **facts: str) -> None:
     """Write weights (float32) with the sizes and `facts` in the header, in one rename."""
-    from safetensors.torch import save_file
-
-    tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
     header = {"network": NAME, "sizes": json.dumps(asdict(network.sizes)), **facts}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=header)
-    partial.replace(path)
+    files.write(path, network.state_dict(), header)
 
 
 def load(path: Path) -> tuple[PublishedNetwork, dict[str, str]]:
     """The network of a weights file, ready for inference, and the facts in its header."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata() or {}
-        if header.get("network") != NAME:
-            raise ValueError(
-                f"{path} holds {header.get('network', 'no named network')!r}, expected {NAME!r}"
-            )
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    tensors, header = files.read(path, NAME)
     sizes = json.loads(header["sizes"])
     network = PublishedNetwork(Sizes(**sizes | {"depths": tuple(sizes["depths"])}))
-    missing, foreign = network.load_state_dict(tensors, strict=False)
-    if missing or foreign:
-        raise ValueError(
-            f"{path} is not of this network: {len(missing)} tensors missing "
-            f"({', '.join(missing[:3])}), {len(foreign)} unknown ({', '.join(foreign[:3])})"
-        )
+    files.fill(network, tensors, path)
     return network.eval(), header
