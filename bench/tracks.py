@@ -77,7 +77,7 @@ def six_beside_one(mattes: Sequence[Mattes]) -> dict[int, float]:
             head = {"size": list(mattes[0].size), "time_base": "1/25", "rate": "25"}
             store = StoreWriter(Path(folder) / STORE, head)
             begun = time.process_time()
-            for index, found_here in enumerate(mattes):
+            for index, found_here in enumerate(mattes):  # drawn already
                 store.add(index, found_here.pick([0] * people).named(np.arange(1, people + 1)))
             found[people] = 1000 * (time.process_time() - begun) / len(mattes)
             store.close()
@@ -111,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             ms, size = spent(coded, alphas)
             blank_ms, blank = spent(coded, blanks)
             print(f"{name:<30}{ms:8.2f}{size / 1000:8.1f}{blank_ms:10.2f}{blank / 1000:10.2f}")
-        one, six = six_beside_one([m for m in mattes if len(m)]).values()
+        drawn = [found.with_alpha(found.alpha) for found in mattes if len(found)]
+        one, six = six_beside_one(drawn).values()
         print(
             f"\nstore, a frame of one person {one:.2f} CPU-ms, of six {six:.2f}; the network takes "
             f"{network:.0f}, so six cost {(network + six) / (network + one):.2f} of one"

@@ -289,7 +289,11 @@ class _Mixer:
         self._decoder.extradata = template.codec_context.extradata
         self._decoder.thread_count = 1
         self.blank = with_lengths(self._coder.blank)
-        if self._decoded(self.blank).any():
+        try:
+            fits = not self._decoded(self.blank).any()
+        except (av.error.FFmpegError, ValueError):  # it names parameters that are not there
+            fits = False
+        if not fits:
             raise InputError("alpha.mkv was written by another version of the encoder")
 
     def _decoded(self, packet: bytes) -> np.ndarray:

@@ -47,12 +47,15 @@ SYNC_SECONDS = 1.0
 
 # Lossless gray, 960 x 540, mattes of the bundled clip, one thread, CPU-ms and kB a frame (python -m
 # bench.tracks; two busy cores, 2026-11-22, so read the times as ratios):
-#   H.264 intra, qp 0, ultrafast, CABAC   2.3   13.1     blank 1.6 ms, 0.7 kB at any size
-#   H.264 intra, qp 0, ultrafast, CAVLC   1.9   14.3     blank 1.5 ms, 1.8 kB, and 6 kB at 1080p
-#   FFV1 level 3, Golomb-Rice             3.6    9.1     blank 3.2 ms, 0.2 kB
+#   H.264 intra, qp 0, ultrafast, CABAC   2.0   12.1     blank 1.1 ms, 0.7 kB at any size
+#   H.264 intra, qp 0, ultrafast, CAVLC   1.3   13.4     blank 1.0 ms, 1.8 kB, and 6 kB at 1080p
+#   FFV1 level 3, Golomb-Rice             3.6    8.5     blank 3.2 ms, 0.2 kB
+# So mattes are CAVLC, and the one blank frame, which is coded once and written wherever somebody is
+# not, is CABAC: a picture of its own names the parameters it was coded with.
 CODEC = "libx264"
-OPTIONS = {"preset": "ultrafast", "qp": "0", "tune": "zerolatency",
-           "x264-params": "sliced-threads=0:cabac=1"}  # fmt: skip
+OPTIONS = {"preset": "ultrafast", "qp": "0", "tune": "zerolatency"}
+MATTE = "sliced-threads=0:cabac=0"
+BLANK = "sliced-threads=0:cabac=1:sps-id=1"
 FULL = 2  # alpha is coverage: codes 0..255 mean 0..1, whatever the range of the video is
 
 
@@ -67,35 +70,49 @@ class AlphaCoder:
     """
 
     def __init__(self, size: tuple[int, int], rate: Fraction | None = None) -> None:
-        self._encoder = codec = av.CodecContext.create(CODEC, "w")
+        empty = _Encoder(size, rate, BLANK)
+        self._mattes = _Encoder(size, rate, MATTE)
+        self._size = tuple(size)
+        self.blank = empty.coded(np.zeros(size, np.uint8))
+        self.parameters = self._mattes.parameters + empty.parameters  # what a decoder must know
+
+    def coded(self, alpha: np.ndarray) -> bytes:
+        """One packet of (H, W) uint8 codes."""
+        nobody = alpha.shape == self._size and not alpha.any()
+        return self.blank if nobody else self._mattes.coded(alpha)
+
+
+class _Encoder:
+    """x264 with these parameters: one packet for each picture."""
+
+    def __init__(self, size: tuple[int, int], rate: Fraction | None, parameters: str) -> None:
+        self._codec = codec = av.CodecContext.create(CODEC, "w")
         codec.height, codec.width = size
         codec.pix_fmt = "gray"
         codec.framerate = rate or Fraction(25)
-        self._tick = codec.time_base = 1 / codec.framerate
+        codec.time_base = 1 / codec.framerate
         codec.gop_size = 1  # every frame stands alone
         codec.thread_count = 1
         codec.color_range = FULL
         codec.flags |= av.codec.context.Flags.global_header  # parameters once, not in every packet
-        codec.options = OPTIONS
+        codec.options = {**OPTIONS, "x264-params": parameters}
         # one picture for all: the encoder has taken what it needs when it hands out the packet
         self._picture = av.VideoFrame(codec.width, codec.height, "gray")
-        self._picture.color_range, self._picture.time_base = FULL, self._tick
+        self._picture.color_range, self._picture.time_base = FULL, codec.time_base
         plane = self._picture.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
         self._rows = rows[:, : plane.width]
         self._count = 0
         self.coded(np.zeros(size, np.uint8))  # the first packet has a note of the encoder in it
-        self.blank = self.coded(np.zeros(size, np.uint8))
-        self.parameters: bytes = self._encoder.extradata  # what a decoder must be told first
+        self.parameters: bytes = codec.extradata
 
     def coded(self, alpha: np.ndarray) -> bytes:
-        """One packet of (H, W) uint8 codes."""
         if alpha.shape != self._rows.shape or alpha.dtype != np.uint8:
             raise ValueError(f"codes should be {self._rows.shape} uint8, got {alpha.shape}")
         self._rows[...] = alpha
         self._picture.pts = self._count
         self._count += 1
-        (packet,) = self._encoder.encode(self._picture)
+        (packet,) = self._codec.encode(self._picture)
         return bytes(packet)
 
 

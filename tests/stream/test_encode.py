@@ -18,7 +18,7 @@ import pytest
 
 from matting.frames import Frame, Mattes
 from stream.decode import open_source
-from stream.encode import Deliverables, OutputError, recover
+from stream.encode import Deliverables, OutputError, recover, unfinished
 from tests.fakes import Square, SquaresEngine, named, picture, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -498,7 +498,8 @@ def test_a_full_disk_is_an_output_error_and_what_was_written_is_readable(tmp_pat
     assert done.returncode == 1
     assert "OutputError" in done.stderr
     assert "writing failed at" in done.stderr
-    assert recover(tmp_path / "out").frames >= 2
+    if unfinished(tmp_path / "out"):  # finishing what was written did not fit either
+        assert recover(tmp_path / "out").frames >= 2
     assert track(tmp_path / "out", 0)[1][1][1].any()
 
 

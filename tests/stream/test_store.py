@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from matting.frames import Mattes
-from stream.store import RECORD, AlphaDecoder, Store, StoreError, StoreWriter
+from stream.store import (
+    RECORD,
+    AlphaCoder,
+    AlphaDecoder,
+    Store,
+    StoreError,
+    StoreWriter,
+)
 
 SIZE = (37, 53)
 HEAD = {"size": list(SIZE), "time_base": "1/30000", "rate": "30000/1001", "hello": "wörld"}
@@ -146,3 +153,22 @@ def test_blank_frames_take_next_to_nothing(tmp_path):
     assert (tmp_path / "store.troupe").stat().st_size - before < 100 * 32
     assert json.dumps(Store(writer_path := tmp_path / "store.troupe").head)
     assert Store(writer_path).walk()[0].people == []
+
+
+def test_a_matte_and_the_blank_are_coded_each_their_own_way_and_one_decoder_reads_both():
+    """The blank frame is written wherever somebody is not: it must stay small, and readable between
+    any two mattes."""
+    coder = AlphaCoder((720, 1280))
+    y, x = np.indices((720, 1280))
+    matte = np.where(np.hypot(y - 300, x - 500) < 200, y % 256, 0).astype(np.uint8)
+
+    shown = [matte, None, np.zeros_like(matte), matte]
+    packets = [coder.blank if one is None else coder.coded(one) for one in shown]
+    decoder = AlphaDecoder(coder.parameters)
+    seen = [decoder.decoded(packet) for packet in packets]
+
+    assert all(np.array_equal(seen[i], matte) for i in (0, 3))
+    assert not seen[1].any() and not seen[2].any()
+    assert packets[1] == packets[2] and len(coder.blank) < 1000  # coded as the mattes are: 2,775
+    with pytest.raises(ValueError, match="codes should be"):
+        coder.coded(matte[:-1])
