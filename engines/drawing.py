@@ -65,9 +65,10 @@ class Drawing:
         """(n, H, W) uint8, alpha times 255, rounded."""
         if self._codes is None:
             tiles = self._drawn()
-            flat = tiles.alpha.reshape(len(tiles.alpha), -1)
-            codes = cv2.convertScaleAbs(flat, alpha=255.0) if len(flat) else flat.astype(np.uint8)
-            codes = codes.reshape(tiles.alpha.shape)
+            codes = np.zeros(tiles.alpha.shape, np.uint8)
+            if len(codes):
+                flat = tiles.alpha.reshape(len(codes), -1)
+                cv2.convertScaleAbs(flat, dst=codes.reshape(len(codes), -1), alpha=255.0)
             self._codes = tiles.placed(codes, np.uint8(255), self.shape)
         return self._codes
 

@@ -380,7 +380,8 @@ def thumbnail(rgb: np.ndarray, person: Any) -> bytes:
     part = slice(top, min(height, int(top + side))), slice(left, min(width, int(left + side)))
     size = (THUMB_PIXELS, THUMB_PIXELS)
     piece = cv2.resize(rgb[part], size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    alpha = cv2.resize(person.alpha[part], size, interpolation=cv2.INTER_AREA)[:, :, None]
+    alpha = cv2.resize(person.codes[part], size, interpolation=cv2.INTER_AREA)[:, :, None]
+    alpha = alpha * np.float32(1 / 255)
     behind = np.array(mark_colour(person.id), np.float32) * 0.45
     mixed = piece * alpha + behind * (1 - alpha)
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(mixed[:, :, ::-1]).astype(np.uint8),

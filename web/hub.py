@@ -12,6 +12,7 @@ gets fewer pictures and never old ones.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import struct
 import threading
@@ -23,7 +24,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stream.compose import codes
 from stream.sinks import Shown, Sink
 
 VIEWS = ("result", "cutout", "source")
@@ -160,8 +160,8 @@ def who_is_where(shown: Shown, cells: tuple[int, int]) -> np.ndarray:
     """(h, w) uint8: 0 where nobody is, else 1 + the row of the person who is most there."""
     places = np.zeros(cells, np.uint8)
     most = np.full(cells, 0.35, np.float32)
-    for row, alpha in enumerate(shown.mattes.alpha[:254]):
-        small = cv2.resize(codes(alpha), cells[::-1], interpolation=cv2.INTER_AREA)
+    for row, person in enumerate(itertools.islice(shown.mattes, 254)):
+        small = cv2.resize(person.codes, cells[::-1], interpolation=cv2.INTER_AREA)
         small = small.astype(np.float32) / 255
         here = small > most
         places[here] = row + 1

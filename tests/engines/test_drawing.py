@@ -59,6 +59,7 @@ def test_people_who_are_picked_have_the_mattes_they_have_among_everyone(rows):
     picked = Drawing(scene((90, 160))).pick(np.array(rows, int))
 
     assert np.array_equal(picked.alpha(), everyone[rows])
+    assert picked.codes().shape == picked.shape  # also where nobody is left
     assert np.array_equal(picked.pick(np.arange(len(rows))[::-1]).alpha(), everyone[rows[::-1]])
 
 

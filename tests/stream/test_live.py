@@ -269,7 +269,7 @@ def colour_at(shown, square):
 def test_people_are_told_apart_and_only_the_chosen_one_changes(clip):
     live, watcher = playing(clip, wishes=Wishes("keep"))
     with live:
-        assert until(lambda: len(live.people) == 2)
+        assert until(lambda: len(live.people) == 2 and watcher.seen)
         live.set_look(people={1: "remove"})
         assert until(lambda: np.abs(colour_at(watcher.seen[-1], TWO[0]) - WALL).max() < 40), (
             "the first one is still there"
