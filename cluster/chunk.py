@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from matting.frames import UNTRACKED, Mattes
-from stream.store import AlphaCoder, AlphaDecoder
+from stream.store import AlphaCoder, AlphaDecoder, CodedAlphas
 
 VERSION = 1
 
@@ -21,9 +21,12 @@ class ChunkError(ValueError):
     """The file is not a chunk, or one of another version."""
 
 
-def packed(size: tuple[int, int], frames: Iterable[tuple[int, Mattes]]) -> bytes:
-    """A chunk of frames, each its pts and everyone in it, of pictures of `size` (H, W)."""
-    coder = AlphaCoder(size)
+def packed(
+    size: tuple[int, int], frames: Iterable[tuple[int, Mattes]], rate: Fraction | None = None
+) -> bytes:
+    """A chunk of frames, each its pts and everyone in it, of pictures of `size` (H, W).  With the
+    `rate` of the video, the run that gathers writes these very packets."""
+    coder = AlphaCoder(size, rate)
     pts, counts, packets = [], [], []
     fields: dict[str, list[np.ndarray]] = {"coarse": [], "score": [], "box": [], "code": []}
     for moment, mattes in frames:
@@ -61,7 +64,8 @@ class Chunk:
             self._rows = [0, *accumulate(found["counts"].tolist())]
             self._ends = [0, *accumulate(found["lengths"].tolist())]
             self._packets = found["packets"].tobytes()
-            self._decoder = AlphaDecoder(found["parameters"].tobytes())
+            self._parameters = found["parameters"].tobytes()
+            self._decoder = AlphaDecoder(self._parameters)
         except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
             raise ChunkError(f"{path} cannot be read as a chunk ({error})") from None
         people = self._rows[-1]
@@ -78,38 +82,7 @@ class Chunk:
         rows = np.arange(self._rows[index], self._rows[index + 1])
         packets = tuple(self._packets[self._ends[r] : self._ends[r + 1]] for r in rows)
         return Mattes(
-            alpha=_Packets(packets, self._decoder, self.size), coarse=self._coarse[rows],
-            score=self._score[rows], box=self._box[rows], code=self._code[rows],
-            ids=np.full(len(rows), UNTRACKED, np.int64),
+            alpha=CodedAlphas(packets, self._parameters, self._decoder, self.size),
+            coarse=self._coarse[rows], score=self._score[rows], box=self._box[rows],
+            code=self._code[rows], ids=np.full(len(rows), UNTRACKED, np.int64),
         )  # fmt: skip
-
-
-@dataclass(eq=False)
-class _Packets:
-    """Alphas that are decoded when somebody looks (matting.frames.Alphas)."""
-
-    packets: tuple[bytes, ...]
-    decoder: AlphaDecoder
-    size: tuple[int, int]
-    drawn: np.ndarray | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.packets), *self.size)
-
-    def pick(self, rows: np.ndarray) -> _Packets:
-        drawn = None if self.drawn is None else self.drawn[rows]
-        return _Packets(tuple(self.packets[r] for r in rows), self.decoder, self.size, drawn)
-
-    def codes(self) -> np.ndarray:
-        if self.drawn is None:
-            self.drawn = np.zeros(self.shape, np.uint8)
-            for row, packet in zip(self.drawn, self.packets, strict=True):
-                row[:] = self.decoder.decoded(packet)
-        return self.drawn
-
-    def alpha(self) -> np.ndarray:
-        return self.codes() * np.float32(1 / 255)
-
-    def finite(self) -> bool:
-        return True

@@ -73,7 +73,7 @@ def matte_part(job: Job) -> bytes:
                     if number >= job.first:
                         yield frame.pts, mattes
 
-        return packed(source.size, found())
+        return packed(source.size, found(), source.rate)
 
 
 @cache

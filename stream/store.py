@@ -20,7 +20,7 @@ import struct
 import time
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -137,6 +137,40 @@ class AlphaDecoder:
         return rows[:, : plane.width].copy()
 
 
+@dataclass(eq=False)
+class CodedAlphas:
+    """The mattes of one frame as packets of an `AlphaCoder` (matting.frames.Alphas): they are
+    decoded when somebody looks, and written to a store as they are."""
+
+    packets: tuple[bytes, ...]  # one a person
+    parameters: bytes  # of the coder
+    decoder: AlphaDecoder
+    size: tuple[int, int]  # (H, W)
+    drawn: np.ndarray | None = None  # the codes, once somebody has looked
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.packets), *self.size)
+
+    def pick(self, rows: np.ndarray) -> CodedAlphas:
+        drawn = None if self.drawn is None else self.drawn[rows]
+        packets = tuple(self.packets[r] for r in rows)
+        return CodedAlphas(packets, self.parameters, self.decoder, self.size, drawn)
+
+    def codes(self) -> np.ndarray:
+        if self.drawn is None:
+            self.drawn = np.zeros(self.shape, np.uint8)
+            for row, packet in zip(self.drawn, self.packets, strict=True):
+                row[:] = self.decoder.decoded(packet)
+        return self.drawn
+
+    def alpha(self) -> np.ndarray:
+        return self.codes() * np.float32(1 / 255)
+
+    def finite(self) -> bool:
+        return True
+
+
 @dataclass(frozen=True)
 class StoredPerson:
     """One person of one frame."""
@@ -224,12 +258,9 @@ class StoreWriter:
     def add(self, pts: int, mattes: Mattes) -> None:
         """One frame, and everyone in it under their ids."""
         people = [
-            StoredPerson(
-                person.id, tuple(person.box.tolist()), person.score,
-                self._coder.coded(person.codes),
-            )
-            for person in mattes
-        ]  # fmt: skip
+            StoredPerson(person.id, tuple(person.box.tolist()), person.score, packet)
+            for person, packet in zip(mattes, self._packets(mattes), strict=True)
+        ]
         frame = StoredFrame(self.frames, pts, people)
         parts = [FRAME.pack(pts, len(people))]
         for person in people:
@@ -237,6 +268,12 @@ class StoreWriter:
             parts += begun, person.packet
         self._append(FRAMES, b"".join(parts))
         self.register.add(frame)
+
+    def _packets(self, mattes: Mattes) -> Sequence[bytes]:
+        given = mattes.drawn
+        if isinstance(given, CodedAlphas) and given.parameters == self._coder.parameters:
+            return given.packets  # a worker has done it
+        return [self._coder.coded(codes) for codes in mattes.codes]
 
     def checkpoint(self, state: bytes) -> None:
         """What is needed to go on after the frames so far, whatever it is; the last one counts."""

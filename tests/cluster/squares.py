@@ -22,7 +22,7 @@ def matte_squares(job: Job) -> bytes:
                 mattes, state = engine.step(frame.rgb, state)
                 if number >= job.first:
                     found.append((frame.pts, mattes))
-        return packed(source.size, found)
+        return packed(source.size, found, source.rate)
 
 
 def die_once(job: Job) -> bytes:

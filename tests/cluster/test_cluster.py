@@ -18,6 +18,7 @@ from cluster.gathered import FOLDER, GatheredEngine
 from cluster.work import Job, cut
 from cluster.workers import LocalWorkers, RayWorkers, WorkersError
 from stream.decode import open_source
+from stream.store import AlphaDecoder
 from tests.cluster.squares import die_always, die_once, matte_squares
 from tests.fakes import Square, SquaresEngine, write_clip
 
@@ -172,6 +173,18 @@ def test_a_run_with_workers_leaves_the_files_of_a_run_without(clip, tmp_path, mo
                            for s in file.streams.video[:1]])  # fmt: skip
     assert np.array_equal(tracks[0][0], tracks[1][0])
     assert not (spread / FOLDER).exists()
+
+
+def test_tracks_are_gathered_as_the_workers_coded_them(clip, tmp_path, monkeypatch):
+    def looked(*_):
+        raise AssertionError("a matte was decoded, or coded again")
+
+    monkeypatch.setattr(spreading.begin, "__defaults__", (matte_squares,))
+    words = [str(clip), "-o", str(tmp_path), "--workers", "1", "--tracks-only"]
+    monkeypatch.setattr(AlphaDecoder, "decoded", looked)
+    assert run_stream.main(words) == 0
+
+    assert json.loads((tmp_path / "people.json").read_text())["frames"] == 40
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path, clip):
