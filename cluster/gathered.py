@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ class GatheredEngine:
 
     def __init__(self, name: str, jobs: Sequence[Job], workers: Workers, out: Path) -> None:
         self.name = name
-        self.jobs, self._workers = jobs, workers
+        self.jobs, self._workers = list(jobs), workers
         self._folder = out / FOLDER
-        self._paths = [self._folder / f"{i:05d}_{_digest(job)}.npz" for i, job in enumerate(jobs)]
+        self._paths = [self._path(i, job) for i, job in enumerate(jobs)]
         self._folder.mkdir(parents=True, exist_ok=True)
         for stale in set(self._folder.iterdir()) - set(self._paths):
             stale.unlink()  # of another input, or cut otherwise
@@ -42,6 +42,9 @@ class GatheredEngine:
             if not path.exists()
         }
         self._open: tuple[int, Chunk] | None = None
+
+    def _path(self, part: int, job: Job) -> Path:
+        return self._folder / f"{part:05d}_{_digest(job)}.npz"
 
     @property
     def parts_waiting(self) -> int:
@@ -67,13 +70,29 @@ class GatheredEngine:
 
     def _chunk(self, part: int) -> Chunk:
         if self._open is None or self._open[0] != part:
-            path = self._paths[part]
-            if part in self._tickets:
-                partial = path.with_suffix(".partial")
-                partial.write_bytes(self._workers.chunk(self._tickets.pop(part)))
-                os.replace(partial, path)
-            self._open = part, Chunk(path)
+            chunk = self._fetched(part)
+            if not self.jobs[part].borne_out(chunk.pts):
+                self._without_doors(part)
+                chunk = self._fetched(part)
+            self._open = part, chunk
         return self._open[1]
+
+    def _fetched(self, part: int) -> Chunk:
+        path = self._paths[part]
+        if part in self._tickets:
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(self._workers.chunk(self._tickets.pop(part)))
+            os.replace(partial, path)
+        return Chunk(path)
+
+    def _without_doors(self, part: int) -> None:
+        """The file is not what its packets promise: from this part on, frames are counted from its
+        start, as this run counts them."""
+        for i in range(part, len(self.jobs)):
+            self.jobs[i] = job = replace(self.jobs[i], door=None, times=None)
+            self._paths[i].unlink(missing_ok=True)
+            self._paths[i] = self._path(i, job)
+            self._tickets[i] = self._workers.submit(job)
 
     def finish(self) -> None:
         """The run is done: the parts are not needed any more."""

@@ -42,7 +42,7 @@ def spread(
 
     Raises InputError where the input cannot be read.
     """
-    from stream.decode import open_source
+    from stream.decode import index_of, open_source
 
     with open_source(uri, video_stream=settings.input.video_stream) as source:
         if source.kind == "images":
@@ -50,6 +50,9 @@ def spread(
             return None
         rate = float(source.rate or 25)
         frames = source.frames_estimate or round((source.duration_seconds or 0) * rate)
+        index = index_of(uri, source.video_stream)
+    if index:  # it counts, where a header claims
+        frames = len(index.pts)
     wanted = settings.cluster
     parts = cut(frames, rate, wanted.part_seconds, wanted.overlap_seconds)
     name = _usable(settings.engine.backends, note)
@@ -71,6 +74,8 @@ def spread(
             str(weights.resolve()),
             told,
             settings.input.video_stream,
+            index.before(warm) if index else None,
+            (index.pts[first], index.pts[-1 if last is None else last]) if index else None,
         )
         for warm, first, last in parts
     ]

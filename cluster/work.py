@@ -1,8 +1,9 @@
 """Where a video is cut, and how one part of it is matted.  Runs on any worker.
 
-A part is named by numbers of frames, so cutting needs no index of the file and is exact in every
-file.  The network sees `overlap_seconds` before its part, so that its memory holds what it would
-have held; what it says of those frames is not kept.
+A part is named by numbers of frames, which is exact in every file.  Where the file's packets tell
+their times and which of them stand alone, a worker enters it just before its part; every other
+file is decoded from its start.  The network sees `overlap_seconds` before its part, so that its
+memory holds what it would have held; what it says of those frames is not kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from matting.frames import Mattes
 
 if TYPE_CHECKING:
     from engines.base import Engine
+    from stream.decode import Door
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,18 @@ class Job:
     weights: str
     engine: tuple[tuple[str, Any], ...]  # what else `engines.load_engine` is told, by name
     video_stream: int | None = None  # of the file; None: the one marked as default
+    door: Door | None = None  # where the file is entered; None: at its start
+    times: tuple[int, int] | None = None  # pts of `first` and `last` by the file's packets
+
+    def borne_out(self, pts: list[int]) -> bool:
+        """Whether the frames that came are those that the file's packets promised.  In a damaged
+        file they may not be, and numbers that count from a door are then wrong."""
+        if self.times is None:
+            return True
+        if self.last is None:  # the file may end sooner
+            return pts[:1] == [self.times[0]]
+        whole = len(pts) == self.last - self.first + 1
+        return whole and (pts[0], pts[-1]) == self.times
 
 
 def cut(
@@ -62,7 +76,7 @@ def matte_part(job: Job) -> bytes:
     until = None if job.last is None else f"{job.last}f"
     with open_source(
         job.uri, threads=1, start=f"{job.warm}f", end=until,
-        video_stream=job.video_stream,
+        video_stream=job.video_stream, door=job.door,
     ) as source:  # fmt: skip
 
         def found() -> Iterator[tuple[int, Mattes]]:

@@ -15,12 +15,14 @@ import os
 import re
 import struct
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
@@ -51,8 +53,8 @@ from stream.colour import (
 from stream.timecode import later
 
 __all__ = ["BT601", "BT601_PAL", "BT709", "BT2020", "FULL", "LIMITED", "LUMA", "UNSPECIFIED",
-           "Colour", "InputError", "Source", "open_container", "open_source",
-           "read_picture"]  # fmt: skip
+           "Colour", "Door", "Index", "InputError", "Source", "index_of", "open_container",
+           "open_source", "read_picture"]  # fmt: skip
 
 # Containers that hold pictures themselves.  Playlists (hls, concat, dash, sdp ...) are left out on
 # purpose: they name other files and addresses, and a clip from a stranger must not choose those.
@@ -66,6 +68,9 @@ MAX_PICTURE_PIXELS = 1 << 28  # of a photograph: 16384 x 16384
 MAX_STREAMS = 64  # of a file: each costs memory before anything is decoded
 
 HD_ROWS, HD_COLUMNS = 576, 1280  # above either, untagged video is BT.709 by convention, else BT.601
+
+# Containers whose times are absolute and who seek by them; others are read from their start.
+SEEKABLE = ("mov", "matroska")
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -161,6 +166,7 @@ def open_source(
     limits: Limits | None = None,
     decoder: str = "cpu",
     video_stream: int | None = None,
+    door: Door | None = None,
 ) -> Source:
     """Open a video file, a picture, or a folder of pictures, and decode its first frame.
 
@@ -168,7 +174,9 @@ def open_source(
     of the file's own clock (`12.5`, `1:02:03.5`) or numbers of frames counted from 0 (`300f`).
     `deep` fills `Frame.deep` where the file has more than 8 bits.  `decoder` is the `cpu`, `nvdec`
     on an NVIDIA GPU, or `auto`: that where it works.  `video_stream` is the
-    number of a stream of the file, where it is not to be the one marked as default.  Raises
+    number of a stream of the file, where it is not to be the one marked as default.  Nothing before
+    a `door` (`index_of`) is read, and frames count on from its own number; a file that cannot be
+    entered there is read from its start.  Raises
     InputError where not one frame can be had, or where the file is beyond the `limits`.
     """
     limits = limits or Limits()
@@ -197,7 +205,56 @@ def open_source(
         raise InputError(f"{uri} is empty (0 bytes); a video or a picture is expected")
     if _is_picture(head):
         return _Pictures(uri, [path], limits)
-    return _Video(uri, head, threads, limits, Span.of(start, end), deep, decoder, video_stream)
+    span = Span.of(start, end)
+    return _Video(uri, head, threads, limits, span, deep, decoder, video_stream, door)
+
+
+class Door(NamedTuple):
+    """A picture that a decoder can begin with."""
+
+    frame: int  # its number, counted from 0
+    pts: int
+    seek: int  # ticks to ask the file for
+
+
+@dataclass(frozen=True)
+class Index:
+    """When the frames of a file are, as its packets say, and where it can be entered."""
+
+    pts: list[int]  # of every frame, in order
+    doors: list[Door]
+
+    def before(self, frame: int) -> Door | None:
+        """The last door at or before this frame; None: begin at the start of the file."""
+        at = bisect_right(self.doors, frame, key=lambda door: door.frame) - 1
+        return self.doors[at] if at >= 0 and self.doors[at].frame else None
+
+
+def index_of(uri: str | os.PathLike[str], video_stream: int | None = None) -> Index | None:
+    """The index of a video file, from its packets; nothing is decoded.  None where they do not say
+    enough to number the frames by: read such a file from its start.  What a damaged file's
+    packets promise may not be there, so compare.
+    """
+    found: list[tuple[int, int, bool]] = []
+    try:
+        with open_container(os.fspath(uri)) as container:
+            videos = [s for s in container.streams.video if s.index == video_stream]
+            if not set(SEEKABLE) & set(container.format.name.split(",")) or not videos:
+                return None
+            for packet in container.demux(videos[0]):
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None or packet.is_corrupt:
+                    return None
+                enter = packet.pts if packet.dts is None else packet.dts  # Matroska seeks by pts
+                found.append((packet.pts, enter, packet.is_keyframe))
+    except (av.error.FFmpegError, OSError):
+        return None
+    found.sort()
+    pts = [when for when, _, _ in found]
+    if not pts or len(set(pts)) < len(pts):
+        return None
+    return Index(pts, [Door(i, *told[:2]) for i, told in enumerate(found) if told[2]])
 
 
 @dataclass(frozen=True)
@@ -266,14 +323,19 @@ class _DamagedPacket(Exception):
     """The decoder refused a packet."""
 
 
+class _ClosedDoor(Exception):
+    """The file could not be entered at its door."""
+
+
 class _Video(Source):
     kind = "video"
 
     def __init__(
         self, uri: str, head: bytes, threads: int, limits: Limits, span: Span, deep: bool,
-        decoder: str, wanted_stream: int | None,
+        decoder: str, wanted_stream: int | None, door: Door | None,
     ) -> None:  # fmt: skip
         super().__init__(uri)
+        self._door = door
         self._decoder, self._without_gpu = decoder, ""  # why not NVIDIA's decoder, once it is known
         self._wanted_stream = wanted_stream
         self._threads = threads
@@ -297,7 +359,7 @@ class _Video(Source):
     def again(self) -> Source:
         return _Video(
             self.uri, self._head, self._threads, self._limits, self._span, self._deep,
-            self._decoder, self.video_stream,
+            self._decoder, self.video_stream, self._door,
         )  # fmt: skip
 
     def _read(self) -> Generator[Frame, None, None]:
@@ -308,8 +370,12 @@ class _Video(Source):
             self._describe(container, stream)
             pictures = self._timed(self._decoded(container, stream), stream)
             yield from self._converted(self._wanted(pictures))
+            return
+        except _ClosedDoor:
+            self._door = None  # before anything was given
         finally:
             container.close()
+        yield from self._read()
 
     def _open(
         self, threads: int | None = None
@@ -371,6 +437,9 @@ class _Video(Source):
                 f"{allowed / 2**20:.3g} megapixels; scale it down first"
             )
         context.options = {"max_pixels": str(allowed)}  # also where the size changes on the way
+        if self._door:
+            with suppress(av.error.FFmpegError):  # then the start is as good, only further away
+                container.seek(self._door.seek, stream=stream)
         return container, stream
 
     @property
@@ -544,7 +613,11 @@ class _Video(Source):
         """The pictures within the span.  Those before it are decoded and thrown away: exact in
         every file, at a fraction of what matting a frame costs."""
         begun = False
-        for index, (pts, picture) in enumerate(pictures):
+        if door := self._door:
+            pictures = dropwhile(lambda timed: timed[0] < door.pts, pictures)
+        for index, (pts, picture) in enumerate(pictures, door.frame if door else 0):
+            if door and index == door.frame and pts != door.pts:
+                raise _ClosedDoor
             seconds = pts * self.time_base
             if self._span.over(index, seconds):
                 return

@@ -16,7 +16,9 @@ def matte_squares(job: Job) -> bytes:
     until = None if job.last is None else f"{job.last}f"
     engine = SquaresEngine()
     found, state = [], engine.start()
-    with open_source(job.uri, threads=1, start=f"{job.warm}f", end=until) as source:
+    with open_source(
+        job.uri, threads=1, start=f"{job.warm}f", end=until, door=job.door
+    ) as source:
         with closing(source.frames()) as frames:
             for number, frame in enumerate(frames, job.warm):
                 mattes, state = engine.step(frame.rgb, state)

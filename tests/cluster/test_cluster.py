@@ -21,6 +21,7 @@ from stream.decode import open_source
 from stream.store import AlphaDecoder
 from tests.cluster.squares import die_always, die_once, matte_squares
 from tests.fakes import Square, SquaresEngine, write_clip
+from tests.faults.builders import film
 
 ROOT = Path(__file__).resolve().parents[2]
 CROSSING = (Square("red", at=(16, 8), step=(0, 3)), Square("green", at=(20, 120), step=(0, -3)))
@@ -33,7 +34,8 @@ def jobs(clip: Path, parts) -> list[Job]:
 @pytest.fixture
 def clip(tmp_path) -> Path:
     """40 frames at 10 a second: two people who cross in the middle, where the video is cut."""
-    return write_clip(tmp_path / "crossing.mp4", frames=40, squares=CROSSING, rate=10)
+    path = tmp_path / "crossing.mp4"
+    return write_clip(path, frames=40, squares=CROSSING, rate=10, options={"g": "6", "bf": "2"})
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,31 @@ def test_a_run_with_workers_leaves_the_files_of_a_run_without(clip, tmp_path, mo
                            for s in file.streams.video[:1]])  # fmt: skip
     assert np.array_equal(tracks[0][0], tracks[1][0])
     assert not (spread / FOLDER).exists()
+
+
+def test_a_damaged_file_is_matted_as_one_process_mattes_it(tmp_path, monkeypatch):
+    """Its packets promise frames that do not come, so numbers that count from a door are wrong."""
+    monkeypatch.setattr(spreading.begin, "__defaults__", (matte_squares,))
+    clip = film(tmp_path / "film.mp4", frames=60)
+    with av.open(str(clip)) as file:
+        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+    with clip.open("r+b") as file:
+        for at, size in packets[20:23]:
+            file.seek(at)
+            file.write(bytes(size))
+    told = []
+    for more in ((), ("--workers", "1", "--set", "cluster.part_seconds=0.5")):
+        out = tmp_path / f"out{len(told)}"
+        code = run_stream.main([str(clip), "-o", str(out), "--tracks-only", *more],
+                               load_engine=lambda *_, **__: SquaresEngine())  # fmt: skip
+        assert code == run_stream.DAMAGE
+        document = json.loads((out / "people.json").read_text())
+        told.append((document["frames"], document["people"]))
+        with av.open(str(out / "alpha.mkv")) as file:
+            told[-1] += ([f.to_ndarray(format="gray").tobytes() for f in file.decode(video=0)],)
+
+    assert told[0][0] < 60
+    assert told[0] == told[1]
 
 
 def test_tracks_are_gathered_as_the_workers_coded_them(clip, tmp_path, monkeypatch):

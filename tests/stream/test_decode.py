@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stream.decode import InputError, open_source
+from stream.decode import InputError, index_of, open_source
 from tests.fakes import COLOURS, Square, cut_short, picture, write_clip, write_sound
 
 BIG_RED = Square("red", at=(0, 0), step=(0, 0), side=40)  # in the top left corner
@@ -22,6 +22,57 @@ def decoded(path):
 
 
 # ----------------------------------------------------------------------------------------- time
+
+GROUPS = {"g": "12", "bf": "3"}  # a picture that stands alone every 12
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "movflags"),
+    [("a.mp4", GROUPS, None), ("a.mov", GROUPS, "frag_keyframe+empty_moov"),
+     ("a.mkv", GROUPS, None), ("open.mp4", GROUPS | {"x264-params": "open-gop=1"}, None),
+     ("all.mp4", {"g": "1"}, None)],
+)  # fmt: skip
+def test_a_file_entered_at_a_door_gives_the_frames_it_gives_from_its_start(
+    tmp_path, name, options, movflags
+):
+    path = write_clip(tmp_path / name, frames=60, options=options, movflags=movflags)
+    _, whole = decoded(path)
+    index = index_of(path, 0)
+
+    assert index.pts == [frame.pts for frame in whole]
+    assert index.before(11 if options is GROUPS else 0) is None
+    for first in (12, 30, 55):
+        door = index.before(first)
+        assert first - 12 < door.frame <= first
+        with open_source(path, start=f"{first}f", end=f"{first + 3}f", door=door) as source:
+            for ours, theirs in zip(source.frames(), whole[first : first + 4], strict=True):
+                assert ours.pts == theirs.pts and np.array_equal(ours.rgb, theirs.rgb)
+
+
+def test_nothing_before_a_door_is_read_and_a_door_that_is_not_there_only_costs_time(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", frames=60, options=GROUPS)
+    _, whole = decoded(path)
+    door = index_of(path, 0).before(40)
+    for wrong in (door._replace(pts=door.pts + 1), door._replace(seek=10**9)):
+        with open_source(path, start="40f", end="40f", door=wrong) as source:
+            (frame,) = source.frames()
+            assert frame.pts == whole[40].pts and np.array_equal(frame.rgb, whole[40].rgb)
+
+    with av.open(str(path)) as container:
+        spoilt = [(p.pos, p.size) for p in container.demux(video=0) if p.size][1:20]
+    with path.open("r+b") as file:
+        for at, size in spoilt:
+            file.seek(at)
+            file.write(bytes(size))
+    with open_source(path, threads=1, start="40f", door=door) as source:
+        assert len(list(source.frames())) == 20
+
+
+def test_a_file_whose_packets_tell_too_little_has_no_index(tmp_path):
+    assert index_of(write_clip(tmp_path / "a.ts"), 0) is None
+    assert index_of(write_clip(tmp_path / "a.h264"), 0) is None
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    assert index_of(tmp_path / "a.mp4", 0) is None
 
 
 def test_uneven_times_survive(tmp_path):
