@@ -51,6 +51,8 @@ EDGE = 0.01  # of the picture's width: whoever is so near its side is cut by it
 HALF_SEEN = 0.5  # how fast a code is replaced while its person walks in
 FULL_AGREEMENT = 0.3  # the same two where nobody new may come: whoever it is, it is someone known
 FULL_MARGIN = 0.05
+STRIDE = 3.0  # own heights somebody may move in a second where their code says it is them
+STRIDE_SECONDS = 0.5  # and how long after they were seen
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
 TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
@@ -414,7 +416,10 @@ class Tracker:
         allowed = confirmed[:, None] & confident
         if trust >= ENOUGH_TRUST:
             stranger = np.where(missing | doubtful, STRANGER_AGREEMENT, NOBODY_AGREEMENT)
-            allowed &= agreement >= np.where(seen.alone | doubtful, 1.0, 0.5) * stranger[:, None]
+            unlike = agreement < np.where(seen.alone | doubtful, 1.0, 0.5) * stranger[:, None]
+            if not doubtful:  # what is left of someone behind others may look like nobody at all
+                unlike &= seen.alone | (agreement < agreement.max(0) - RETURN_MARGIN)
+            allowed &= ~unlike
         option = allowed & (likeness > wanted.min_overlap)
         clear = option & (option.sum(1) == 1)[:, None] & (option.sum(0) == 1)
         rows = np.flatnonzero(confirmed & ~clear.any(1))
@@ -436,6 +441,16 @@ class Tracker:
         if seen.code.shape[1] and self._frame % LEARN_FRAMES == 0:
             self._learn(seen, pairs, cosine, clear)
 
+        # who is left moved in another way than foreseen: they stopped at once, or are so fast that
+        # they left their box behind from one frame to the next, and only their code says it is them
+        left = pairs.still_open(allowed)
+        if left.any():
+            stopped = box_overlap(known.box, seen.box) * seen.score
+            pairs.settle(stopped, left & (stopped > wanted.min_weak_overlap))
+            if trust >= ENOUGH_TRUST:
+                fast = pairs.still_open(left & (agreement >= RETURN_AGREEMENT))
+                pairs.settle(agreement, self._strides(known, seen, agreement, fast))
+
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
         if not confident.all():
             allowed = confirmed[:, None] & ~confident & ~missing[:, None]
@@ -449,8 +464,31 @@ class Tracker:
             allowed = ~confirmed[:, None] & confident
             same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
             same *= seen.score
-            pairs.settle(same, allowed & (same > wanted.min_birth_overlap))
+            option = allowed & (same > wanted.min_birth_overlap)
+            if trust >= ENOUGH_TRUST:
+                crowded = np.where(seen.alone, 1.0, 0.5)
+                option &= agreement >= NOBODY_AGREEMENT * crowded
+                fast = pairs.still_open(allowed & (agreement >= STRANGER_AGREEMENT))
+                option |= self._strides(known, seen, agreement, fast)
+                same += agreement
+            pairs.settle(same, option)
         return pairs
+
+    def _strides(
+        self, known: _Known, seen: _Seen, agreement: np.ndarray, where: np.ndarray
+    ) -> np.ndarray:
+        """(n, m) bool, of the pairings `where`: nobody else is as like, and they were seen a moment
+        ago and could be there by now."""
+        if not where.any():
+            return where
+        fast = where & (agreement >= agreement.max(0))
+        rows = np.flatnonzero(fast.any(1))
+        since = (self._seconds or 0.0) - known.seen_seconds[rows]
+        last, now = centres_and_sizes(known.box[rows]), centres_and_sizes(seen.box)
+        away = np.hypot(now[:, 0] - last[:, :1], now[:, 1] - last[:, 1:2])
+        reach = STRIDE * np.where(since <= STRIDE_SECONDS, since, 0.0) * last[:, 3]
+        fast[rows] &= away <= reach[:, None]
+        return fast
 
     def _best_overlap(
         self, known: _Known, seen: _Seen, overlap: np.ndarray, where: np.ndarray

@@ -412,3 +412,34 @@ def test_whoever_stopped_while_hidden_is_found_though_the_camera_panned():
         )
 
     assert names.tolist() == [1]
+
+
+def test_whoever_walks_out_of_their_own_box_from_frame_to_frame_is_known_by_their_code():
+    """Ten pictures a second, and a run right through the picture: boxes hardly overlap."""
+    stays = Person(x=70, y=25, look=1)
+    frames = [[stays]] * 20 + [[stays, Person(x=17 * t, look=2)] for t in range(9)]
+
+    numbers = live(frames, seconds=np.arange(len(frames)) / 10)
+
+    assert all(row == [1, 2] for row in numbers[20:])
+
+
+def test_whoever_stops_at_once_is_found_where_they_stopped():
+    """Faster and faster, in the end a whole body a frame, and not one frame of slowing down."""
+    steps = [0, 0, 0, 4, 8, 12, 14, 14, 14, 14, 14, 0, 0]
+    frames = [[Person(x=float(x), width=14)] for x in 10 + np.cumsum(steps)]
+
+    assert live(frames, codes=False, seconds=np.arange(13) / 10) == [[1]] * 13
+
+
+def test_a_sliver_behind_someone_that_looks_like_nobody_keeps_its_number():
+    """What can be seen of them is so little that their code is noise; nothing else says they left."""
+    tracker = Tracker()
+    for t in range(60):
+        x = max(20.0, 120 - 4.0 * t)
+        mattes = picture(Person(x=20, look=1), Person(x=x + 8, look=2))
+        if x < 36:
+            mattes.code[1] = np.random.default_rng(t).normal(size=CODES)
+        names = tracker.update(mattes, t / RATE)
+
+    assert names.tolist() == [1, 2]
