@@ -54,6 +54,11 @@ class Run:
             # a memory may be added to a network that has none: until it learns, it reads as nothing
             self.network.load_state_dict(loaded.state_dict(), strict=False)
         if recipe.backbone:
+            if not Path(recipe.backbone).exists():
+                raise RecipeError(
+                    f"{recipe.backbone}: no such backbone; `python -m matting.training.movenet` "
+                    "makes one (weights/README.md, Recipe)"
+                )
             self.network.backbone.load(Path(recipe.backbone))
         self.network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)

@@ -240,6 +240,11 @@ def test_a_backbone_out_of_a_graph_model_is_the_one_that_was_put_in(tmp_path, re
             torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)  # half precision in between
 
 
+def test_a_missing_backbone_is_told_with_what_makes_one(recipe, tmp_path):
+    with pytest.raises(RecipeError, match="matting.training.movenet"):
+        loop.Run(replace(recipe, backbone=str(tmp_path / "none.safetensors")), CPU)
+
+
 def test_a_graph_model_of_something_else_is_refused(tmp_path, capsys):
     model = graph_model(MobileNetV2().state_dict(), tmp_path, lambda weights: weights[:-2])
     assert movenet.main([str(model), str(tmp_path / "b.safetensors")]) == 2
