@@ -303,10 +303,12 @@ def random_thing(sources: Sources, size: tuple[int, int], rng: np.random.Generat
 
 
 def random_scene(
-    sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, photos: float = 0.35
-) -> Scene:
+    sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, photos: float = 0.35,
+    empty: float = 0.0,
+) -> Scene:  # fmt: skip
     """The scene of this seed: 0 to 6 people over an empty background, or, with probability
-    `photos`, a labelled photograph, sometimes with one more person in front of it."""
+    `photos`, a labelled photograph, sometimes with one more person in front of it.  A share `empty`
+    of the former shows nobody, beside those that are empty anyway."""
     rng = np.random.default_rng(seed)
     actors: list[Actor] = []
     ids, instances = None, True
@@ -327,6 +329,8 @@ def random_scene(
         if rng.random() < 0.35:  # a lens open wide
             background = cv2.GaussianBlur(background, (0, 0), rng.uniform(1, size[0] / 60))
         people = int(rng.choice(7, p=[0.07, 0.27, 0.28, 0.17, 0.11, 0.06, 0.04]))
+        if empty and rng.random() < empty:
+            people = 0
     for i in range(people):
         near = actors[-1] if actors else None
         actor = random_actor(someone(), size, rng, near, 0.0)
@@ -366,9 +370,9 @@ def _shadowed(
 
 def sequence(
     sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, frames: int,
-    rate: float, photos: float = 0.0,
+    rate: float, photos: float = 0.0, empty: float = 0.0,
 ) -> Iterator[Sample]:  # fmt: skip
     """The same scene over time: everyone with a motion of their own, the camera with its shake."""
-    scene = random_scene(sources, size, seed, photos=photos)
+    scene = random_scene(sources, size, seed, photos=photos, empty=empty)
     for i in range(frames):
         yield render(scene, i / rate)

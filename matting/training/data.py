@@ -105,13 +105,14 @@ class Steps(Dataset):
         size = (p.size[0] * p.scale, p.size[1] * p.scale)
         seed, learned = [self.recipe.seed, p.step, row], self.recipe.frames
         if p.before + learned == 1:
-            return [render(random_scene(self.sources, size, seed, photos=self.recipe.photos))]
+            return [render(random_scene(self.sources, size, seed, photos=self.recipe.photos,
+                                        empty=self.recipe.empty))]  # fmt: skip
         rng = np.random.default_rng([*seed, 1])
         rate = float(rng.choice([30.0, 15.0, 8.0, 4.0]))
 
         def film(seed: list[int], frames: int) -> list[Sample]:
             return list(sequence(self.sources, size, seed, frames=frames, rate=rate,
-                                 photos=self.recipe.photos))  # fmt: skip
+                                 photos=self.recipe.photos, empty=self.recipe.empty))  # fmt: skip
 
         if p.before and rng.random() < self.recipe.cuts:
             return film([*seed, 2], p.before) + film(seed, learned)

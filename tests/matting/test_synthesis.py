@@ -63,6 +63,13 @@ def test_one_seed_is_one_picture_and_another_seed_another(drawn_data):
     assert not np.array_equal(first.rgb, other.rgb)
 
 
+def test_as_many_scenes_show_nobody_as_was_asked_for(drawn_data):
+    sources = load(drawn_data)
+    scenes = [random_scene(sources, SIZE, [9, i], photos=0.0, empty=0.5) for i in range(200)]
+    nobody = sum(not any(actor.person for actor in scene.actors) for scene in scenes)
+    assert 80 < nobody < 130  # half, and 7 per cent of the rest
+
+
 def test_people_of_a_moving_scene_keep_their_ids_and_move_as_told(drawn_data):
     walker = standing(block((200, 0, 0)), 40, 7, motion=Motion(speed=(0.5, 0.0)))
     scene = Scene(SIZE, np.zeros((*SIZE, 3), np.uint8), [walker])

@@ -433,7 +433,7 @@ def test_whoever_stops_at_once_is_found_where_they_stopped():
 
 
 def test_a_sliver_behind_someone_that_looks_like_nobody_keeps_its_number():
-    """What can be seen of them is so little that their code is noise; nothing else says they left."""
+    """So little of them can be seen that their code is noise; nothing else says they left."""
     tracker = Tracker()
     for t in range(60):
         x = max(20.0, 120 - 4.0 * t)
