@@ -2,4 +2,5 @@
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as run_stream.py does, before NumPy comes
+for name in ("OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):  # as run_stream.py has them
+    os.environ.setdefault(name, "1")

@@ -31,6 +31,7 @@ class Crowd:
             raise TypeError(f"a crowd needs an engine of the exported network, got {inner.name}")
         self._inner, self._people = inner, people
         self.name = inner.name
+        self.working_size = inner.working_size
         self._run = inner._run
         self._step = 0
 

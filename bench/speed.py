@@ -35,7 +35,6 @@ from configs.console import Console
 from configs.schema import Settings, load
 from engines import ON_CPU, available, load_engine
 from engines.base import Engine, EngineError
-from engines.people import working_size
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "demo" / "bedroom.mp4"
@@ -79,7 +78,7 @@ def row(
     for rgb in pictures[:WARM_UP]:
         mattes, state = engine.step(rgb, state)
         mattes.codes.any()
-    seen = working_size(SIZES[size])
+    seen = engine.working_size(SIZES[size])
     network = _spent(lambda: engine.network(seen), len(pictures))
 
     latencies = []

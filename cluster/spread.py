@@ -63,6 +63,7 @@ def spread(
     told = (
         ("names", (name,)), ("threads", threads),
         ("score_threshold", settings.engine.score_threshold),
+        ("pixels", settings.engine.pixels),
         ("precision", settings.engine.precision), ("plans", settings.engine.plans),
     )  # fmt: skip
     jobs = [

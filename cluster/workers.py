@@ -50,7 +50,8 @@ class LocalWorkers:
         self._pool = self._begin()
 
     def _begin(self) -> ProcessPoolExecutor:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # run_stream.py; processes inherit it
+        for name in ("OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+            os.environ.setdefault(name, "1")  # run_stream.py; processes inherit it
         # a fresh interpreter: a fork would inherit locks of threads it does not have
         return ProcessPoolExecutor(self._count, mp_context=get_context("spawn"))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from engines.base import Engine, EngineError
+from engines.base import AREA, Engine, EngineError
 from engines.probe import probe as _probe
 
 __all__ = ["BACKENDS", "Available", "Engine", "EngineError", "available", "load_engine"]
@@ -37,14 +37,15 @@ def available() -> list[Available]:
 
 def load_engine(
     names: Sequence[str], weights: Path | str, *, threads: int | None = None,
-    score_threshold: float = 0.3, precision: str = "fp16", in_flight: int = 3,
+    score_threshold: float = 0.3, pixels: int = AREA, precision: str = "fp16", in_flight: int = 3,
     plans: Path | str | None = None, log: Log | None = None,
 ) -> Engine:  # fmt: skip
     """The first backend of `names` that can run here, loaded and warm.
 
     The order is the only fallback: a backend that is not named is never used.  Why an earlier
     one could not be used is told through `log`, once.  `weights` is a folder with live.onnx and
-    live.safetensors, or one of such a pair.  On a GPU, `precision` (fp16 or fp32) is what most
+    live.safetensors, or one of such a pair.  `pixels` are those of the picture the network works
+    on; engines on a GPU take no other number.  On a GPU, `precision` (fp16 or fp32) is what most
     layers run in, `in_flight` how many pictures are under way at once, and `plans` the folder of
     compiled networks.  Raises EngineError with every reason.
     """
@@ -56,7 +57,11 @@ def load_engine(
         if ok:
             try:
                 if name in ON_CPU:
-                    engine = _load_cpu(name, Path(weights), threads, score_threshold)
+                    engine = _load_cpu(name, Path(weights), threads, score_threshold, pixels)
+                elif pixels != AREA:
+                    raise EngineError(
+                        f"its plans are for {AREA} pixels, engine.pixels is {pixels}: leave it out"
+                    )
                 else:
                     folder = Path(plans) if plans else None
                     engine = _load_gpu(
@@ -72,18 +77,22 @@ def load_engine(
     raise EngineError(f"no engine can run here: {'; '.join(reasons) or 'none was named'}")
 
 
-def _load_cpu(name: str, weights: Path, threads: int | None, score_threshold: float) -> Engine:
+def _load_cpu(
+    name: str, weights: Path, threads: int | None, score_threshold: float, pixels: int
+) -> Engine:
     if name.startswith("openvino"):
         from engines.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(weights, threads, score_threshold, name.partition("-")[2] or "f32")
+        return OpenVinoEngine(
+            weights, threads, score_threshold, name.partition("-")[2] or "f32", pixels
+        )
     if name == "onnxruntime":
         from engines.onnxruntime_engine import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(weights, threads, score_threshold)
+        return OnnxRuntimeEngine(weights, threads, score_threshold, pixels)
     from engines.torch_engine import TorchEngine
 
-    return TorchEngine(weights, threads, score_threshold)
+    return TorchEngine(weights, threads, score_threshold, pixels)
 
 
 def _load_gpu(

@@ -12,6 +12,8 @@ import numpy as np
 
 from matting.frames import Mattes
 
+AREA = 288 * 512  # pixels of the picture the network works on, whatever its shape
+
 State = Any  # an engine's memory of one video; opaque to everyone else
 
 

@@ -23,9 +23,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from engines.base import EngineError
+from engines.base import AREA, EngineError
 from engines.exported import exported_file
-from engines.people import AREA, STEP, working_size
+from engines.people import STEP, working_size
 from engines.plans import ANY_RTX, Key, Profile, default_folder, kept_plans, store
 from engines.precision import PRECISIONS, typed
 

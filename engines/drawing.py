@@ -136,7 +136,7 @@ def _draw(source: Source, rows: np.ndarray) -> _Tiles:
     down = _axis(size[0], grid[0], min(tile, size[0]))
     across = _axis(size[1], grid[1], min(tile, size[1]))
 
-    wide = _wider(np.concatenate([coefficient, location[:, None]], 1))
+    wide = _wider(coefficient, location)
     some, full = _settled(rgb, wide[:, :4], down, across)  # (n, tiles down, tiles across)
     asked = np.isin(np.arange(len(sure)), rows)
     # where somebody asked for shares a tile with others, those who go before them count too
@@ -227,16 +227,29 @@ def _settled(
 
 def _darkest(rgb: np.ndarray, down: _Axis, across: _Axis) -> np.ndarray:
     """(tiles down, tiles across, 3) float32: the least of each colour in each tile."""
-    (tile, broad), lines = (down.weight.shape[1], across.weight.shape[1]), rgb[down.start]
-    for i in range(1, tile):
-        np.minimum(lines, rgb[down.start + i], out=lines)
-    least = cv2.erode(lines, np.ones((1, broad), np.uint8), anchor=(0, 0))
-    return least[:, across.start].astype(np.float32)
+    return cv2.erode(
+        _by_rows(np.minimum, rgb, down), np.ones((1, across.weight.shape[1]), np.uint8),
+        anchor=(0, 0),
+    )[:, across.start].astype(np.float32)  # fmt: skip
 
 
 def _lightest(rgb: np.ndarray, down: _Axis, across: _Axis) -> np.ndarray:
     """The same for the most of each colour."""
-    return 255 - _darkest(255 - rgb, down, across)
+    return cv2.dilate(
+        _by_rows(np.maximum, rgb, down), np.ones((1, across.weight.shape[1]), np.uint8),
+        anchor=(0, 0),
+    )[:, across.start].astype(np.float32)  # fmt: skip
+
+
+def _by_rows(extreme: np.ufunc, rgb: np.ndarray, down: _Axis) -> np.ndarray:
+    """(tiles down, W, 3) uint8: the least or most of each column in each row of tiles."""
+    tile, (height, width) = down.weight.shape[1], rgb.shape[:2]
+    whole = height // tile
+    lines = np.empty((len(down.start), width, 3), np.uint8)
+    extreme.reduce(rgb[: whole * tile].reshape(whole, tile, width, 3), axis=1, out=lines[:whole])
+    if whole < len(lines):
+        extreme.reduce(rgb[-tile:], axis=0, out=lines[-1])
+    return lines
 
 
 def _logistic(maps: np.ndarray, colours: list[np.ndarray], out: np.ndarray) -> None:
@@ -254,12 +267,14 @@ def _logistic(maps: np.ndarray, colours: list[np.ndarray], out: np.ndarray) -> N
     np.clip(flat, 0, 1, out=flat)
 
 
-def _wider(maps: np.ndarray) -> np.ndarray:
-    """(n, K, h, w) -> (n, K, h + 2, w + 2): one more cell on either side, like its neighbour."""
-    n, kinds, height, width = maps.shape
-    wide = np.empty((n, kinds, height + 2, width + 2), maps.dtype)
-    wide[:, :, 1:-1, 1:-1] = maps
-    wide[:, :, 0, 1:-1], wide[:, :, -1, 1:-1] = maps[:, :, 0], maps[:, :, -1]
+def _wider(coefficient: np.ndarray, location: np.ndarray) -> np.ndarray:
+    """(n, 4, h, w) and (n, h, w) -> (n, 5, h + 2, w + 2): one more cell on either side, like its
+    neighbour."""
+    n, kinds, height, width = coefficient.shape
+    wide = np.empty((n, kinds + 1, height + 2, width + 2), coefficient.dtype)
+    wide[:, :-1, 1:-1, 1:-1] = coefficient
+    wide[:, -1, 1:-1, 1:-1] = location
+    wide[:, :, 0, 1:-1], wide[:, :, -1, 1:-1] = wide[:, :, 1, 1:-1], wide[:, :, -2, 1:-1]
     wide[..., 0], wide[..., -1] = wide[..., 1], wide[..., -2]
     return wide
 

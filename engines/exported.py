@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import EngineError, NotFinite, State
+from engines.base import AREA, EngineError, NotFinite, State
 from engines.people import Answer, people, shrink, working_size
 from matting.frames import Mattes
 
@@ -61,8 +61,8 @@ class ExportedEngine(ABC):
 
     name: str
 
-    def __init__(self, score_threshold: float) -> None:
-        self.score_threshold = score_threshold
+    def __init__(self, score_threshold: float, pixels: int = AREA) -> None:
+        self.score_threshold, self.pixels = score_threshold, pixels
         self._ready: dict[tuple[int, int], Any] = {}
 
     @abstractmethod
@@ -76,7 +76,12 @@ class ExportedEngine(ABC):
 
     def warm_up(self) -> None:
         """Be ready for 16:9 before the first picture; a constructor ends with this."""
-        self._ready[288, 512] = self._compile((288, 512))
+        size = self.working_size((9, 16))
+        self._ready[size] = self._compile(size)
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (H, W) the network sees of a picture of `size`."""
+        return working_size(size, self.pixels)
 
     def start(self) -> State:
         return None  # nothing has been seen yet
@@ -84,7 +89,7 @@ class ExportedEngine(ABC):
     def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
             raise ValueError(f"expected (H, W, 3) uint8 RGB, got {rgb.shape} {rgb.dtype}")
-        size = working_size(rgb.shape[:2])
+        size = self.working_size(rgb.shape[:2])
         if size not in self._ready:
             if len(self._ready) >= SIZES_KEPT:
                 self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import EngineError
+from engines.base import AREA, EngineError
 from engines.exported import NEXT, OUTPUTS, ExportedEngine, Kept, exported_file, filled
 from engines.people import Answer
 
@@ -15,10 +15,12 @@ from engines.people import Answer
 class OnnxRuntimeEngine(ExportedEngine):
     name = "onnxruntime"
 
-    def __init__(self, weights: Path, threads: int | None, score_threshold: float) -> None:
+    def __init__(
+        self, weights: Path, threads: int | None, score_threshold: float, pixels: int = AREA
+    ) -> None:
         import onnxruntime
 
-        super().__init__(score_threshold)
+        super().__init__(score_threshold, pixels)
         path = exported_file(weights)
         options = onnxruntime.SessionOptions()
         if threads:

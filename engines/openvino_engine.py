@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import EngineError
+from engines.base import AREA, EngineError
 from engines.exported import NEXT, OUTPUTS, ExportedEngine, Kept, exported_file, filled
 from engines.people import Answer
 
@@ -21,12 +21,13 @@ INT8 = ".int8.xml"  # beside the .onnx, with a .bin of the same name
 
 class OpenVinoEngine(ExportedEngine):
     def __init__(
-        self, weights: Path, threads: int | None, score_threshold: float, precision: str = "f32"
+        self, weights: Path, threads: int | None, score_threshold: float, precision: str = "f32",
+        pixels: int = AREA,
     ) -> None:
         """`precision`: f32, bf16 or int8."""
         import openvino
 
-        super().__init__(score_threshold)
+        super().__init__(score_threshold, pixels)
         self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
         path = exported_file(weights)
         self._core = openvino.Core()

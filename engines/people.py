@@ -13,7 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from engines.base import PictureError
+from engines.areas import by_areas
+from engines.base import AREA, PictureError
 from engines.drawing import EVERYWHERE, Drawing, Source
 from matting.frames import UNTRACKED, Mattes, no_one
 
@@ -22,7 +23,6 @@ SAME = 0.7  # overlap of two location maps above which they are one person said 
 FAR = 60.0  # a logit this far above another is certain; e to the 88 is the largest there is
 SURE_SCORE = 0.5  # from here on a person does not yield to another
 LEAST = 1.5e-4  # of the picture's area: less alpha than this is nobody (1,000 of 2560 x 2560)
-AREA = 288 * 512  # pixels of the picture the network works on, whatever its shape
 STEP = 32  # and its sides are multiples of this
 
 
@@ -52,6 +52,10 @@ def working_size(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
 
 def shrink(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 -> (1, h, w, 3) uint8, the network's input."""
+    if rgb.shape[0] > size[0] and rgb.shape[1] > size[1]:
+        made = by_areas(rgb, size)
+        if made is not None:
+            return made[None]
     how = cv2.INTER_AREA if rgb.shape[0] > size[0] else cv2.INTER_LINEAR
     return cv2.resize(rgb, size[::-1], interpolation=how)[None]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import EngineError
+from engines.base import AREA, EngineError
 from engines.exported import OUTPUTS, ExportedEngine, Kept, filled
 from engines.gpu import Binding, DeviceNetwork
 from engines.lanes import Lanes
@@ -38,10 +38,12 @@ def read_network(weights: Path) -> Any:
 class TorchEngine(ExportedEngine):
     name = "torch"
 
-    def __init__(self, weights: Path, threads: int | None, score_threshold: float) -> None:
+    def __init__(
+        self, weights: Path, threads: int | None, score_threshold: float, pixels: int = AREA
+    ) -> None:
         import torch
 
-        super().__init__(score_threshold)
+        super().__init__(score_threshold, pixels)
         if threads:
             torch.set_num_threads(threads)
         self._torch = torch

@@ -9,14 +9,28 @@ import pytest
 
 import engines
 from engines import BACKENDS, EngineError, available, load_engine
+from engines.areas import by_areas
 from engines.exported import ExportedEngine
 from engines.openvino_engine import digest
-from engines.people import Answer
+from engines.people import Answer, shrink, working_size
 from matting.frames import UNTRACKED
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "weights"
 HERE = [name for name in ("openvino", "onnxruntime", "torch") if find_spec(name)]
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (540, 960), (1080, 1920), (480, 640), (1280, 720)])
+def test_pictures_are_shrunk_as_opencv_averages_areas(size):
+    """Its sums are of floats, which may fall on the other side of a half."""
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    target = working_size(size)
+
+    gap = np.abs(by_areas(rgb, target).astype(int) - cv2.resize(rgb, target[::-1],
+                                                                interpolation=cv2.INTER_AREA))
+
+    assert gap.max() <= 1 and gap.mean() < 0.02
+    assert np.array_equal(shrink(rgb, target)[0], by_areas(rgb, target))
 
 
 def demo_frame(at: int = 0) -> np.ndarray:
