@@ -234,7 +234,7 @@ class Composer:
             rgb[people.slices] = scene._foreground(people)
         alpha = scene.kept
         for own in scene.blurred:
-            rgb = _mixed(rgb, scene.blurred_person(own), own)
+            rgb = scene.with_blurred(rgb, own)
             alpha = _sum(alpha, own)
         return rgb, np.zeros(frame.size, np.uint8) if alpha is None else alpha
 
@@ -273,7 +273,7 @@ class Composer:
 
     def _with_blurred(self, out: np.ndarray, scene: _Scene) -> np.ndarray:
         for alpha in scene.blurred:
-            out = _mixed(out, scene.blurred_person(alpha), alpha)
+            out = scene.with_blurred(out, alpha)
         return out
 
 
@@ -380,18 +380,43 @@ class _Scene:
         self._freed = freed
         return freed
 
-    def blurred_person(self, alpha: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8: a person's own colours, smeared until the person cannot be told."""
+    def with_blurred(self, out: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        """`out` with the person of this alpha smeared over it."""
+        where = _region(alpha)
+        if not where:
+            return out
+        out, here = out.copy(), where.slices
+        out[here] = _blended(out[here], self._smear(alpha, where), alpha[here])
+        return out
+
+    def _smear(self, alpha: np.ndarray, where: Region) -> np.ndarray:
+        """In the person's region `where`, (h, w, 3) uint8: their own colours, smeared until they
+        cannot be told."""
         own = self.shrunk(alpha)
         inside = own >= 128 if (own >= 128).any() else own > 0
-        sigma = BLUR_PERSON * max(_region(alpha).size) / 2**self.steps
-        level = weighted(self.small, inside)
-        while sigma > 2:  # so wide a blur needs no fine picture
-            level, sigma = halved(even(level)), sigma / 2
-        level = cv2.GaussianBlur(level, (0, 0), max(sigma, 0.5))
+        sigma, cell = BLUR_PERSON * max(where.size) / 2**self.steps, 2**self.steps
+        halvings = max(0, math.ceil(math.log2(sigma / 2)))  # so wide a blur needs no fine picture
+        # Whole coarse cells around the person: nothing else of the picture counts.
+        coarse = cell << halvings
+        top, left = (max(0, start // coarse - 1) for start in (where.top, where.left))
+        bottom, right = (-(-end // coarse) + 1 for end in (where.bottom, where.right))
+        part = slice(top << halvings, bottom << halvings), slice(left << halvings,
+                                                                 right << halvings)  # fmt: skip
+        level = weighted(self.small[part], inside[part])
+        for _ in range(halvings):
+            level = halved(even(level))
+        level = cv2.GaussianBlur(
+            level, (0, 0), max(sigma / 2**halvings, 0.5), borderType=cv2.BORDER_CONSTANT
+        )
         smeared = level[:, :, :3] / np.maximum(level[:, :, 3:], 1e-6)
-        smear = spread(smeared, level[:, :, 3] > 0.02, UNKNOWN)
-        return self.grown(_bytes(smear))
+        smear = _bytes(spread(smeared, level[:, :, 3] > 0.02, UNKNOWN))
+        size = smear.shape[1] * coarse, smear.shape[0] * coarse
+        grown = cv2.resize(smear, size, interpolation=cv2.INTER_LINEAR)
+        bottom, right = where.bottom - top * coarse, where.right - left * coarse
+        beyond = max(0, bottom - grown.shape[0]), max(0, right - grown.shape[1])
+        if any(beyond):  # rows and columns that halving has left out
+            grown = cv2.copyMakeBorder(grown, 0, beyond[0], 0, beyond[1], cv2.BORDER_REPLICATE)
+        return grown[bottom - where.size[0] : bottom, right - where.size[1] : right]
 
 
 # -------------------------------------------------------------------------------- backgrounds

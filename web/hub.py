@@ -30,6 +30,7 @@ VIEWS = ("result", "cutout", "source")
 IN_FLIGHT = 2  # pictures a viewer may have that it has not drawn yet
 MAP_PIXELS = 8  # of the sent picture, per cell of the map
 MOST_VIEWERS = 16
+SOMEBODY = 90  # alpha code above which a cell of the map is a person's
 
 
 @dataclass(eq=False)
@@ -157,13 +158,12 @@ def message(shown: Shown, view: str, rows: int, quality: int, sequence: int) -> 
 
 
 def who_is_where(shown: Shown, cells: tuple[int, int]) -> np.ndarray:
-    """(h, w) uint8: 0 where nobody is, else 1 + the row of the person who is most there."""
+    """(h, w) uint8: 0 where nobody is, else 1 + the row of the person who is most there, as seen at
+    a pixel of each cell."""
     places = np.zeros(cells, np.uint8)
-    most = np.full(cells, 0.35, np.float32)
+    most = np.full(cells, SOMEBODY, np.uint8)
     for row, person in enumerate(itertools.islice(shown.mattes, 254)):
-        small = cv2.resize(person.codes, cells[::-1], interpolation=cv2.INTER_AREA)
-        small = small.astype(np.float32) / 255
-        here = small > most
-        places[here] = row + 1
-        most[here] = small[here]
+        here = cv2.resize(person.codes, cells[::-1], interpolation=cv2.INTER_NEAREST)
+        places[here > most] = row + 1
+        np.maximum(most, here, out=most)
     return places
