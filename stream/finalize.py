@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +25,7 @@ import numpy as np
 
 from matting.frames import Frame, Mattes
 from stream import register
-from stream.colour import HDR_TRANSFERS, PQ
+from stream.colour import HDR_TRANSFERS, PQ, SDR
 from stream.compose import Composer, Look
 from stream.decode import InputError, Source, Span, open_container, open_source
 from stream.encode import OutputError, add_sound, identity
@@ -82,6 +82,8 @@ PRESETS = {
     "cryptomatte": Preset("EXR with everyone's matte by name", "", False, ("float",)),
 }  # fmt: skip
 
+LIVE = "live:"  # how the input of a live recording begins (stream/sinks.py)
+WITHOUT_PICTURES = ("matte", "disco", "cryptomatte")  # presets that are made of mattes alone
 TOKENS = ("source", "preset", "person", "id", "codec", "start", "end", "date")
 SUBSAMPLED = {"h264": "4:2:0", "vp9": "4:2:0", "prores422": "4:2:2"}
 DEFAULT_NAME = "{preset}/{source}_{person}"
@@ -172,11 +174,10 @@ def deliver(
     exists or cannot be written; then nothing of this call is left.
     """
     run = _Run.read(out)
-    uri = source or str(out / run.document["input"]["path"])
-    _same_input(uri, run.document)
     Span.of(wishes.start, wishes.end)
-    with open_source(uri, deep=True, video_stream=run.document.get("video_stream")) as opened:
+    with _opened(run, wishes, source) as opened:
         run.check(opened)
+        uri = opened.uri
         job = _Job(run, opened, wishes, uri)
         if not job.missing:
             return Delivered([], len(run.pts), len(job.numbers), [])
@@ -186,6 +187,22 @@ def deliver(
             job.discard()
             raise
         return Delivered(job.finish(), frames, len(job.numbers), job.notes)
+
+
+def _opened(run: _Run, wishes: Wishes, source: str | None) -> Source:
+    """The input of the run; of a live recording, what stands in for the pictures of its camera."""
+    told = run.document["input"]["path"]
+    if source is None and told.startswith(LIVE):
+        if seen := [name for name in wishes.presets if name not in WITHOUT_PICTURES]:
+            raise InputError(
+                f"{run.out} was recorded live and holds everyone's mattes and the composite, but "
+                f"not the camera's pictures, which {' and '.join(seen)} would be made of; "
+                f"{', '.join(WITHOUT_PICTURES)} can be made"
+            )
+        return _Unseen(run)
+    uri = source or str(run.out / told)
+    _same_input(uri, run.document)
+    return open_source(uri, deep=True, video_stream=run.document.get("video_stream"))
 
 
 def _same_input(uri: str, document: Mapping[str, Any]) -> None:
@@ -256,6 +273,23 @@ class _Run:
                     here = {}
 
 
+class _Unseen(Source):
+    """The camera of a live recording: when its pictures came is known, and not what they showed."""
+
+    kind = "video"
+
+    def __init__(self, run: _Run) -> None:
+        super().__init__("live")
+        self.size, self.rate, self.time_base = run.size, run.rate, run.time_base
+        self.colour = self.deep_colour = SDR
+        self._pts = run.pts
+
+    def _read(self) -> Generator[Frame, None, None]:
+        black = np.zeros((*self.size, 3), np.uint8)
+        for pts in self._pts:
+            yield Frame(black, pts, self.time_base)
+
+
 class _Job:
     """One pass over a run."""
 
@@ -269,6 +303,8 @@ class _Job:
             )
         self.numbers = list(wishes.people or run.people)
         self.notes: list[str] = []
+        if isinstance(source, _Unseen) and "cryptomatte" in wishes.presets:
+            self.notes.append("recorded live: behind the mattes of cryptomatte, the plate is black")
         self._fronts: dict[tuple[int, bool], Foreground] = {}
         self._writers: list[tuple[str, Writer]] = []
         self._files: dict[str, list[str]] = {}

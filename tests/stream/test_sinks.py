@@ -17,6 +17,7 @@ from stream import sinks as room
 from stream.camera import LiveSource
 from stream.decode import InputError
 from stream.encode import OutputError
+from stream.finalize import Wishes, deliver
 from stream.sinks import Recording, Shown, StreamSink, VirtualCamera, Window
 from tests.fakes import COLOURS, TWO, SquaresEngine, named, picture
 from tests.stream.test_live import until
@@ -217,6 +218,26 @@ def test_names_given_while_it_ran_are_the_names_of_the_recording(tmp_path):
     with av.open(str(tmp_path / "take" / "alpha.mkv")) as container:
         titles = [stream.metadata["title"] for stream in container.streams.video]
     assert titles == ["Anna_Bo", "Anna_Bo 2"]
+
+
+def test_deliverables_of_mattes_alone_are_made_of_a_recording_and_the_others_say_what_is_missing(
+    tmp_path,
+):
+    with LiveSource("browser") as source:
+        recording = Recording(tmp_path / "take", source, {"engine": "squares"})
+        for index in range(5):
+            recording.put(shown(index))
+        recording.close()
+
+    made = deliver(tmp_path / "take", Wishes(("matte", "disco")))
+    with pytest.raises(InputError, match=r"not the camera's pictures, which nle and comp.*matte"):
+        deliver(tmp_path / "take", Wishes(("nle", "matte", "comp")))
+
+    assert (made.frames, made.people, len(made.paths)) == (5, 2, 3)
+    first = next(path for path in made.paths if path.name.endswith("person_0001.mp4"))
+    with av.open(str(first)) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert len(frames) == 5 and frames[-1][28, 20] > 250 and frames[-1][60, 112] < 5
 
 
 def test_a_recording_that_cannot_keep_up_says_how_much_is_missing(tmp_path, monkeypatch):
