@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cluster.gathered import GatheredEngine
+    from commands.enrol import SharedNames
     from engines.base import Engine
     from matting.frames import Frame, Mattes
     from stream.compose import Composer
@@ -452,6 +453,15 @@ def named_tracker(
     return tracker, finish
 
 
+def shared_names(settings: Settings, engine: Engine) -> SharedNames:
+    """The people with a name, for the trackers of many live sources."""
+    from commands.enrol import SharedNames
+
+    wanted = settings.people
+    weights = Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
+    return SharedNames(wanted.roster, weights, wanted.enroll, engine)
+
+
 def ready_engine(
     settings: Settings, console: Console, load_engine: LoadEngine | None = None
 ) -> Engine:
@@ -466,6 +476,7 @@ def ready_engine(
         Path(wanted.weights) if wanted.weights else WEIGHTS,
         threads=wanted.threads,
         score_threshold=wanted.score_threshold,
+        pixels=wanted.pixels,
         precision=wanted.precision,
         in_flight=wanted.in_flight,
         plans=wanted.plans,
@@ -513,7 +524,8 @@ def _kind(error: Exception) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
-    # Before NumPy comes: the products here are small, and a thread of its BLAS that helps with one
-    # spins for 25 ms afterwards, on a core that something else could have.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Before NumPy and OpenCV come: what they do here is small, and a thread of theirs that helps
+    # with it spins afterwards, on a core that the network or another stage could have.
+    for name in ("OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(name, "1")
     sys.exit(main())

@@ -19,7 +19,7 @@ import numpy as np
 from configs.schema import ConfigError
 from stream.decode import InputError, open_source
 from stream.identities import IdentityError, checked_name
-from tracking import Pin
+from tracking import Pin, Tracker
 from tracking.roster import Roster, RosterError
 
 if TYPE_CHECKING:
@@ -53,6 +53,42 @@ def enrol(
             roster.pins[Path(uri).name] = [*pins, Pin(name, seconds, (x, y))]
         else:
             roster.codes[name] = _pictured(how, engine)
+
+
+class SharedNames:
+    """Who has a name, for many live sources: each has a tracker of its own, all know everyone."""
+
+    def __init__(
+        self, path: str | None, weights: Path, wanted: Mapping[str, str], engine: Engine
+    ) -> None:
+        """`path` is the roster's, if it is kept, and `wanted` is name -> picture.
+
+        Raises ConfigError where somebody is pointed at in an input: there is not one.
+        """
+        for name, how in wanted.items():
+            if POINT.match(how):
+                raise ConfigError(
+                    f"--enroll {name}={how} points at a moment of one input, and live sources have "
+                    f"none; give a picture: --enroll {name}=PICTURE"
+                )
+        self._path = path
+        self._roster = roster_of(path, weights)
+        enrol(self._roster, wanted, "", engine)
+        self._trackers: dict[str, Tracker] = {}  # by source
+
+    def brief(self, tracker: Tracker, source: str) -> Tracker:
+        """Tell a source's new tracker who has a name."""
+        if source in self._trackers:  # it was taken away, and comes again
+            self._roster.learn(self._trackers[source].known_codes())
+        self._roster.brief(tracker, source)
+        self._trackers[source] = tracker
+        return tracker
+
+    def finish(self) -> None:
+        """What all of them have seen goes into the roster.  Called when all have ended."""
+        self._roster.learn(*(tracker.known_codes() for tracker in self._trackers.values()))
+        if self._path is not None:
+            self._roster.save(Path(self._path))
 
 
 def _pictured(path: str, engine: Engine) -> np.ndarray:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from tracking.recognition import NEW_LOOK, PAGES
 from tracking.tracker import Pin, Tracker
 
 VERSION = 1
@@ -99,6 +100,24 @@ class Roster:
             tracker.enrol(name, codes)
         tracker.pin(self.pins.get(source, ()))
 
-    def learn(self, codes: Mapping[str, np.ndarray]) -> None:
-        """What a run has seen of the people with a name."""
-        self.codes.update(codes)
+    def learn(self, *seen: Mapping[str, np.ndarray]) -> None:
+        """What trackers, each of its own video, know of the people with a name: name -> (k, D).
+
+        Of someone whom several have seen, it is what all of them keep, as far as it is unlike.
+        """
+        for name in {name for one in seen for name in one}:
+            told, before = [one[name] for one in seen if name in one], self.codes.get(name)
+            new = [codes for codes in told if before is None or not np.array_equal(codes, before)]
+            self.codes[name] = _together(new) if len(new) > 1 else (new or told)[0]
+
+
+def _together(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """(k, D): codes of one person from tables of (k, D), their usual ones before the others."""
+    usual, others = [table[:1] for table in tables], [table[1:] for table in tables]
+    rows = np.concatenate(usual + others)
+    looks = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    kept: list[int] = []
+    for row, look in enumerate(looks):
+        if len(kept) <= PAGES and (not kept or (looks[kept] @ look).max() < NEW_LOOK):
+            kept.append(row)
+    return rows[kept]

@@ -85,6 +85,7 @@ def run_many(
 ) -> int:
     """As `run`, for `live.sources`: sources that share the engine, each with what is its own."""
     from engines.guard import GuardedEngine
+    from run_stream import shared_names
     from stream.camera import LiveSource, Wanted, address_of
     from stream.edges import Edges
     from stream.live import Live, Wishes
@@ -92,8 +93,6 @@ def run_many(
 
     settings, look = request.settings, request.settings.look
     new_tracker(settings)
-    if settings.people.enroll or settings.people.roster:
-        raise ConfigError("--enroll and --roster are for one live source, not for live.sources")
     wanted = Wanted(request.size, request.rate, request.coding, request.loop)
     edges = Edges(settings.live.expand_pixels, settings.live.feather_pixels)
     _check_extras(request)
@@ -102,7 +101,7 @@ def run_many(
 
     def new_live(name: str, uri: str, seat: Seat) -> Live:
         return Live(
-            LiveSource(uri, wanted), seat, lambda: new_tracker(settings),
+            LiveSource(uri, wanted), seat, lambda: names.brief(new_tracker(settings), name),
             wishes=Wishes(look.background, dict(look.people), edges),
             sinks=_sinks(request, name), log=lambda text: console.note(f"{name}: {text}"),
             take=seat.take,
@@ -116,6 +115,7 @@ def run_many(
             tell=lambda text: console.warning(f"{turns.at_work}: {text}"),
             note=lambda text: console.note(f"{turns.at_work}: {text}"),
         )
+        names = shared_names(settings, loaded)
         turns = Turns(engine)
         many = held.enter_context(Many(engine, new_live, turns=turns))
         for name, uri in request.sources.items():
@@ -127,14 +127,15 @@ def run_many(
 
             wall = Wall(many, request.recordings, settings.live, wanted)
             held.callback(wall.close)
-            names, tls = _names(request), request.certificate is not None
-            app = wall_application(wall, token=request.token, names=names, tls=tls)
+            hosts, tls = _names(request), request.certificate is not None
+            app = wall_application(wall, token=request.token, names=hosts, tls=tls)
             page = _served(request, app, held)
             token = f"?token={request.token}" if request.token else ""
             console.note(f"the page: {page.url}{token}")
         _until_all(stop, many, request, console)
         lives = list(many.lives.values())
         many.close()
+        names.finish()
         return _outcome_of_many(stop, lives, console)
 
 

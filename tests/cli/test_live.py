@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import cv2
 import httpx
+import numpy as np
 import pytest
 
 import run_stream
@@ -16,6 +17,7 @@ from configs.console import Console
 from configs.live import parse
 from configs.schema import ConfigError
 from tests.fakes import TWO, Square, SquaresEngine, picture, write_clip
+from tracking.roster import Roster
 
 pytest.importorskip("starlette")
 from web import command
@@ -162,6 +164,33 @@ def many(folder, **sources):
     path = folder / "many.yaml"
     path.write_text(json.dumps({"live": {"sources": sources}}))  # JSON is YAML
     return path
+
+
+def test_many_sources_share_who_has_a_name_and_keep_what_all_of_them_saw(clip, tmp_path, capsys):
+    portrait, roster = tmp_path / "bert.png", tmp_path / "names.json"
+    cv2.imwrite(str(portrait), picture(0, (Square(TWO[1].colour, (30, 60)),))[:, :, ::-1])
+    both = many(tmp_path, door=str(clip), desk=str(clip))
+
+    assert live("--config", both, "--record", tmp_path / "take",
+                "--enroll", f"bert={portrait}", "--roster", roster) == 0  # fmt: skip
+    with pytest.raises(ConfigError, match="live sources have none; give a picture"):
+        live("--config", both, "--record", tmp_path / "no", "--enroll", "bert=0.1@20,20")
+
+    for name in ("door", "desk"):
+        people = json.loads((tmp_path / "take" / name / "people.json").read_text())["people"]
+        assert [person.get("name") for person in people] == [None, "bert"]
+    assert [person["name"] for person in json.loads(roster.read_text())["people"]] == ["bert"]
+
+
+def test_what_several_sources_saw_of_someone_is_kept_together():
+    roster = Roster("weights")
+    front, side, back = np.eye(3)
+    roster.learn({"anna": front[None]})
+
+    roster.learn({"anna": front[None]}, {"anna": np.stack([front, side])}, {"anna": back[None]})
+
+    kept = {tuple(code) for code in roster.codes["anna"]}
+    assert kept == {tuple(front), tuple(side), tuple(back)}
 
 
 def test_sources_of_the_settings_run_at_once_each_into_its_own_folder(clip, tmp_path):
