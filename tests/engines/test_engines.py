@@ -257,3 +257,14 @@ def test_bfloat16_gives_nearly_the_mattes_float32_gives_or_says_it_cannot(loaded
     ours, theirs = (e.step(rgb, None)[0] for e in (engine, loaded["openvino"]))
     for a, b in zip(ours.alpha[:2], theirs.alpha[:2], strict=True):
         assert ((a > 0.5) & (b > 0.5)).sum() > 0.9 * ((a > 0.5) | (b > 0.5)).sum()
+
+
+def test_a_network_that_sees_fewer_pixels_still_gives_mattes_of_the_pictures_size():
+    rgb = demo_frame(190)
+    engine = load_engine(["openvino"], WEIGHTS, pixels=86_016)
+
+    mattes, _ = engine.step(rgb, engine.start())
+    engine.close()
+
+    assert engine.working_size(rgb.shape[:2]) == (224, 384) == working_size((540, 960), 86_016)
+    assert len(mattes) and mattes.size == rgb.shape[:2] and mattes.codes.max() > 250
