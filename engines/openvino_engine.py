@@ -41,6 +41,8 @@ class OpenVinoEngine(ExportedEngine):
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": inside}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
+            # else every process that has fewer threads than there are cores keeps to the first ones
+            settings["ENABLE_CPU_PINNING"] = "NO"
         self._settings = settings
         try:
             self._model = self._core.read_model(str(path))

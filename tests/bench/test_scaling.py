@@ -4,7 +4,7 @@ import pytest
 
 from bench.scaling import Costs, simulate
 
-COSTS = Costs(network=0.1, skip=0.0, gather=0.01, start=0.0, part_bytes=1000.0)
+COSTS = Costs(network=0.1, skip=0.0, gather=0.01, composite=0.02, start=0.0, part_bytes=1000.0)
 
 
 def seconds(workers, frames=100, costs=COSTS, **more):
@@ -13,6 +13,7 @@ def seconds(workers, frames=100, costs=COSTS, **more):
 
 def test_one_worker_takes_the_sum_and_the_last_part_is_gathered_behind_it():
     assert seconds(1) == pytest.approx(100 * 0.1 + 10 * 0.01)
+    assert seconds(1, composite=True) == pytest.approx(100 * 0.1 + 10 * 0.03)
 
 
 def test_two_workers_halve_it_and_no_number_of_them_beats_the_gatherer():
@@ -20,11 +21,21 @@ def test_two_workers_halve_it_and_no_number_of_them_beats_the_gatherer():
     assert seconds(1000) == pytest.approx(10 * 0.1 + 100 * 0.01)
 
 
+def test_a_core_does_one_thing_at_a_time():
+    assert seconds(1, cores=1) == pytest.approx(100 * (0.1 + 0.01))
+    assert seconds(2, cores=1) == pytest.approx(seconds(1, cores=1))
+    assert 5 < seconds(2, cores=2) < 100 * 0.11 / 2 + 20 * 0.01  # three who want two cores
+
+
 def test_frames_that_are_seen_twice_and_skipped_cost_what_they_cost():
-    skipping = Costs(0.1, 0.05, 0.0, 0.0, 0.0)
+    skipping = Costs(0.1, 0.05, 0.0, 0.0, 0.0, 0.0)
     # parts of 10 with 5 before each but the first, decoded from the start: 0, 5, 15
     assert simulate(skipping, 30, 10, 1, seconds=1, overlap=0.5) == pytest.approx(
         0.1 * (10 + 15 + 15) + 0.05 * (0 + 5 + 15)
+    )
+    # and where the file can be entered at every fourth frame: 0, 4, 12
+    assert simulate(skipping, 30, 10, 1, seconds=1, overlap=0.5, group=4) == pytest.approx(
+        0.1 * (10 + 15 + 15) + 0.05 * (0 + 1 + 3)
     )
 
 
