@@ -164,9 +164,11 @@ def timed_run(clip: Path, kind: str, workers: int, settings: Settings) -> Timed:
         notes, out = Path(folder) / "notes", Path(folder) / "out"
         notes.mkdir()
         work = partial(timed_part, str(notes))
-        crew: Workers = (
-            RayWorkers("local", workers, work) if kind == "ray" else LocalWorkers(workers, work)
-        )
+        crew: Workers
+        if kind == "ray":
+            crew = RayWorkers("local", workers, lambda job: work(job))  # it takes functions alone
+        else:
+            crew = LocalWorkers(workers, work)
         with closing(crew):
             warm = planned(clip, Path(folder) / "warm", settings, Idle()).jobs[0]
             for ticket in [crew.submit(replace(warm, last=0)) for _ in range(2 * workers)]:
@@ -325,7 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", choices=KINDS, action="append", help="default: all")
     parser.add_argument("--look", choices=LOOKS, action="append", help="default: both")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--part-seconds", type=float, default=2.0)
+    parser.add_argument("--part-seconds", type=float, default=1.67)
     parser.add_argument("--overlap-seconds", type=float, default=0.2)
     chosen = parser.parse_args(argv)
     told = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
