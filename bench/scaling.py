@@ -7,8 +7,8 @@
 Every worker gets one thread.  The run gathers while workers work, so what counts is when its files
 are there.  Beside the seconds stand CPU-ms a frame, which say the same on a busy machine.
 
-The model: a worker takes the next part when it is free; a part costs its frames, those the network
-sees before them, and what is decoded on the way to them; gathering is done in order, by one
+The model: a worker takes the next part when it is free; a part costs its frames and what is decoded
+on the way to them, or seen where a network remembers; gathering is done in order, by one
 process; where more want to work than there are cores, all get the same share.  docs/scaling.md
 explains the table.
 """
@@ -57,7 +57,7 @@ GROUP = 50  # frames between two pictures that stand alone, in the table: 2 s
 class Costs:
     """CPU-seconds, one thread."""
 
-    network: float  # a frame in a worker, all told
+    network: float  # a frame in a worker, all told: the shipped network, which keeps nothing
     skip: float  # a frame that is only decoded, on the way to a part
     gather: float  # a frame where the run comes together: decode, tracker, files
     composite: float  # a frame there, more, where a composite is made
@@ -68,16 +68,17 @@ class Costs:
 def simulate(
     costs: Costs, frames: int, rate: float, workers: int, *, seconds: float, overlap: float,
     videos: int = 1, gatherers: int = 1, composite: bool = False, cores: float = math.inf,
-    group: int | None = None,
+    group: int | None = None, remembers: bool = False,
 ) -> float:  # fmt: skip
     """Seconds until the last file is written.  `group`: a file can be entered every so many frames;
-    None: only at its start."""
+    None: only at its start.  `remembers`: the network has to see the frames before a part."""
     parts = cut(frames, rate, seconds, overlap)
     work, gather = [], []
     for warm, first, last in parts:
         end = frames if last is None else last + 1
-        skipped = warm if group is None else warm % group
-        work.append(costs.skip * skipped + costs.network * (end - warm))
+        begun = warm if remembers else first
+        skipped = begun - (0 if group is None else warm // group * group)
+        work.append(costs.skip * skipped + costs.network * (end - begun))
         gather.append((costs.gather + composite * costs.composite) * (end - first))
     places = list(itertools.product(range(videos), range(len(parts))))
     todo, found = deque(places), set()
@@ -132,20 +133,19 @@ class Timed:
 
     seconds: float  # until its files were there
     frames: int
-    seen: int  # frames the workers looked at: a part's and those before it
-    skipped: int  # frames they only decoded, on the way there
+    skipped: int  # frames the workers only decoded, on the way to a part
     parts: list[dict[str, float]]  # what `timed_part` noted
     gather_cpu: float  # seconds, of this process
     start_cpu: float  # seconds, of a worker until it could begin
 
     @property
     def worker_ms(self) -> float:
-        """CPU-ms of a worker for a frame it looked at."""
-        return sum(part["cpu"] for part in self.parts) / self.seen * 1e3
+        """CPU-ms of the workers for a frame."""
+        return sum(part["cpu"] for part in self.parts) / self.frames * 1e3
 
     def network(self, skip: float) -> float:
-        """CPU-seconds of a frame it looked at, without what it decoded on the way."""
-        return (sum(part["cpu"] for part in self.parts) - skip * self.skipped) / self.seen
+        """CPU-seconds of a frame without what was decoded on the way to it."""
+        return self.worker_ms / 1e3 - skip * self.skipped / self.frames
 
     @property
     def told(self) -> dict[str, float]:
@@ -166,6 +166,7 @@ def timed_run(clip: Path, kind: str, workers: int, settings: Settings) -> Timed:
         work = partial(timed_part, str(notes))
         crew: Workers
         if kind == "ray":
+            os.environ.setdefault("RAY_worker_niceness", "0")  # by itself it gives way to others
             crew = RayWorkers("local", workers, lambda job: work(job))  # it takes functions alone
         else:
             crew = LocalWorkers(workers, work)
@@ -183,12 +184,8 @@ def timed_run(clip: Path, kind: str, workers: int, settings: Settings) -> Timed:
             outcome = run_stream.matte_one(str(clip), out, settings, lambda: gathered, console)
             seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         parts = [json.loads(path.read_text()) for path in notes.iterdir()]
-        seen = sum(
-            (outcome.frames if job.last is None else job.last + 1) - job.warm
-            for job in gathered.jobs
-        )
-        skipped = sum(job.warm - (job.door.frame if job.door else 0) for job in gathered.jobs)
-        return Timed(seconds, outcome.frames, seen, skipped, parts, cpu, start)
+        skipped = sum(job.first - (job.door.frame if job.door else 0) for job in gathered.jobs)
+        return Timed(seconds, outcome.frames, skipped, parts, cpu, start)
 
 
 def planned(clip: Path, out: Path, settings: Settings, workers: Workers) -> GatheredEngine:

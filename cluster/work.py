@@ -3,7 +3,7 @@
 A part is named by numbers of frames, which is exact in every file.  Where the file's packets tell
 their times and which of them stand alone, a worker enters it just before its part; every other
 file is decoded from its start.  The network sees `overlap_seconds` before its part, so that its
-memory holds what it would have held; what it says of those frames is not kept.
+memory holds what it would have held, if it has one; what it says of those frames is not kept.
 """
 
 from __future__ import annotations
@@ -80,10 +80,13 @@ def matte_part(job: Job) -> bytes:
     ) as source:  # fmt: skip
 
         def found() -> Iterator[tuple[int, Mattes]]:
-            state = engine.start()
+            state, remembers = engine.start(), True
             with closing(source.frames()) as frames:
                 for number, frame in enumerate(frames, job.warm):
+                    if number < job.first and not remembers:
+                        continue  # it would learn nothing from this one
                     mattes, state = engine.step(frame.rgb, state)
+                    remembers = engine.remembers(state)
                     if number >= job.first:
                         yield frame.pts, mattes
 

@@ -55,6 +55,11 @@ class GuardedEngine:
     def start(self) -> State:
         return _Guarded(self._engine.start(), _Video())
 
+    @staticmethod
+    def remembers(state: Any) -> bool:
+        """Whether the network keeps anything of a video, as the state after a step tells."""
+        return state.own != {}
+
     def step(self, rgb: np.ndarray, state: Any) -> tuple[Mattes, State]:
         video, size = state.video, rgb.shape[:2]
         try:

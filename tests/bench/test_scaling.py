@@ -29,14 +29,16 @@ def test_a_core_does_one_thing_at_a_time():
 
 def test_frames_that_are_seen_twice_and_skipped_cost_what_they_cost():
     skipping = Costs(0.1, 0.05, 0.0, 0.0, 0.0, 0.0)
+
+    def part(**more):
+        return pytest.approx(simulate(skipping, 30, 10, 1, seconds=1, overlap=0.5, **more))
+
     # parts of 10 with 5 before each but the first, decoded from the start: 0, 5, 15
-    assert simulate(skipping, 30, 10, 1, seconds=1, overlap=0.5) == pytest.approx(
-        0.1 * (10 + 15 + 15) + 0.05 * (0 + 5 + 15)
-    )
+    assert part(remembers=True) == 0.1 * (10 + 15 + 15) + 0.05 * (0 + 5 + 15)
+    assert part() == 0.1 * 30 + 0.05 * (0 + 10 + 20)
     # and where the file can be entered at every fourth frame: 0, 4, 12
-    assert simulate(skipping, 30, 10, 1, seconds=1, overlap=0.5, group=4) == pytest.approx(
-        0.1 * (10 + 15 + 15) + 0.05 * (0 + 1 + 3)
-    )
+    assert part(group=4, remembers=True) == 0.1 * (10 + 15 + 15) + 0.05 * (0 + 1 + 3)
+    assert part(group=4) == 0.1 * 30 + 0.05 * (0 + 6 + 8)
 
 
 def test_many_files_go_on_gaining_where_one_does_not():

@@ -13,6 +13,7 @@ import pytest
 
 import run_stream
 from cluster import spread as spreading
+from cluster import work
 from cluster.chunk import Chunk, ChunkError
 from cluster.gathered import FOLDER, GatheredEngine
 from cluster.work import Job, cut
@@ -67,6 +68,22 @@ def test_what_workers_found_is_what_one_engine_finds(clip, tmp_path):
                     assert np.array_equal(getattr(ours, name), getattr(theirs, name))
                 assert np.array_equal(ours.pick([1, 0]).codes[0], theirs.codes[1])
     assert state == 40
+
+
+@pytest.mark.parametrize(("memory", "steps"), [({}, 11), ({"seen": 1}, 20)])
+def test_only_a_network_that_remembers_sees_the_frames_before_a_part(
+    clip, tmp_path, monkeypatch, memory, steps
+):
+    class Remembering(SquaresEngine):
+        def step(self, rgb, state):
+            return super().step(rgb, 0)[0], memory
+
+    engine = Remembering()
+    monkeypatch.setattr(work, "_engine", lambda *_: engine)
+    (tmp_path / "part.npz").write_bytes(work.matte_part(jobs(clip, [(10, 20, 29)])[0]))
+
+    assert engine.steps == steps
+    assert len(Chunk(tmp_path / "part.npz")) == 10
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(clip, tmp_path):
