@@ -12,7 +12,7 @@ TRACKING ?= ../shared/tracking
 COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval eval-tracking train clean test-page soak bench-gpu
+.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval eval-tracking eval-cuts train clean test-page soak bench-gpu
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench     speed, bare and from file to tracks, and memory; FULL=1 for every row"
 	@echo "make eval      quality in one table against DATA=$(DATA); the worst cases in out/eval/"
 	@echo "make eval-tracking  identities, beside other trackers, on TRACKING=$(TRACKING) and DATA"
+	@echo "make eval-cuts a clip of ten minutes, whole and in parts: nobody's number may change"
 	@echo "make train     train the live network (configs/train_live.yaml; hours)"
 
 $(VENV)/core.stamp: pyproject.toml requirements/core.txt
@@ -110,6 +111,9 @@ eval-tracking: $(VENV)/baselines.stamp
 	$(BIN)/python -m bench.evaluate_returns --data $(DATA) --min-return 80 --max-strangers 3
 	$(BIN)/python -m bench.evaluate_returns --data $(DATA) --config configs/thorough.yaml --min-return 80 --max-strangers 3
 	$(BIN)/python -m bench.evaluate_clip --clip $(DATA)/clips/bedroom.mp4 --max-switches 0
+
+eval-cuts: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.evaluate_cuts --data $(DATA)
 
 train: $(VENV)/dev.stamp
 	$(BIN)/python -m matting.training configs/train_live.yaml

@@ -36,7 +36,6 @@ from matting.synthesis.scenes import Motion, Sample, Scene, crop_to, random_acto
 from matting.synthesis.sources import Cutout, Sources, load
 
 SIZE = (180, 320)  # (H, W)
-RATE = 3  # frames a second
 EVERY = 15  # seconds from crossing to crossing
 WALK = 3.0  # seconds a crossing takes
 PEOPLE = 3
@@ -90,20 +89,20 @@ def play(sources: Sources, seed: int, seconds: int) -> Scene:
     return Scene(SIZE, background, actors, exposure_seed=int(rng.integers(2**31)))
 
 
-def film(scene: Scene, seconds: int, path: Path) -> list[Sample]:
+def film(scene: Scene, seconds: int, rate: int, path: Path) -> list[Sample]:
     """Write the clip; its truth, with the alphas as bits (P, H * W / 8)."""
     truth = []
     with av.open(f"file:{path}", "w") as out:
-        stream = out.add_stream("libx264", rate=RATE)
+        stream = out.add_stream("libx264", rate=rate)
         stream.codec_context.height, stream.codec_context.width = SIZE
         stream.codec_context.pix_fmt = "yuv420p"
-        stream.codec_context.options = {"preset": "veryfast", "crf": "16", "g": str(4 * RATE)}
-        for number in range(seconds * RATE):
-            sample = render(scene, number / RATE)
+        stream.codec_context.options = {"preset": "veryfast", "crf": "16", "g": str(4 * rate)}
+        for number in range(seconds * rate):
+            sample = render(scene, number / rate)
             bits = np.packbits(sample.alpha.reshape(len(sample.alpha), -1) > 127, axis=1)
             truth.append(replace(sample, rgb=sample.rgb[:1, :1], alpha=bits))
             frame = av.VideoFrame.from_ndarray(sample.rgb, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            frame.pts, frame.time_base = number, Fraction(1, rate)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return truth
@@ -141,13 +140,13 @@ def scored(truth: Sequence[Sample], out: Path) -> Any:
     return identity_scores([frames])
 
 
-def differing(one: Path, other: Path, part_seconds: float) -> tuple[float, float, int]:
+def differing(one: Path, other: Path, part_seconds: float, rate: int) -> tuple[float, float, int]:
     """Share of frames whose tracks differ by more than a hundredth of somebody's matte, near cuts
     and away from them; and the most that any pixel differs by, away from them."""
     counts = np.zeros((2, 2))
     most = 0
     for number, (ours, theirs) in enumerate(zip(tracks(one), tracks(other), strict=True)):
-        seconds = number / RATE
+        seconds = number / rate
         since = seconds % part_seconds
         near = seconds >= part_seconds and since < NEAR
         same = np.array_equal(ours[0], theirs[0])
@@ -166,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--data", type=Path, default=Path("../shared/data"), metavar="DIR")
     add("--minutes", type=float, default=10)
+    add("--rate", type=int, default=3, help="frames a second")
     add("--parts", type=float, nargs="+", default=[75, 15], metavar="SECONDS",
         help="lengths of parts, multiples of 15; default 75 15: 8 and 40 parts")  # fmt: skip
     add("--workers", type=int, default=2)
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scene = play(load(chosen.data, held_out=True, tall=240), chosen.seed, seconds)
         with tempfile.TemporaryDirectory() as folder:
             clip = Path(folder) / "crossings.mp4"
-            truth = film(scene, seconds, clip)
+            truth = film(scene, seconds, chosen.rate, clip)
             print(f"{len(truth)} frames, {seconds // EVERY - 1} crossings", flush=True)
             rows: list[dict[str, Any]] = []
             for length in [None, *chosen.parts]:
@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 scores = scored(truth, out)
                 row = {"parts": round(seconds / length) if length else 1, **asdict(scores)}
                 if length:
-                    near, away, most = differing(Path(folder) / "None", out, length)
+                    near, away, most = differing(Path(folder) / "None", out, length, chosen.rate)
                     row |= {"differing_near_cuts": near, "differing_elsewhere": away,
                             "most_elsewhere": most}  # fmt: skip
                 rows.append(row)
