@@ -104,13 +104,7 @@ $(VENV)/baselines.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 eval-tracking: $(VENV)/baselines.stamp
-	$(BIN)/python -m bench.evaluate_tracking --mot17 $(TRACKING)/mot17-half-val --baselines --min-hota-gain 0 --min-idf1-gain 0
-	$(BIN)/python -m bench.evaluate_tracking --mot17 $(TRACKING)/mot17-half-val --camera --baselines --min-hota-gain 1
-	$(BIN)/python -m bench.evaluate_tracking --dancetrack $(TRACKING)/dancetrack-val --baselines --min-hota-gain 3 --min-short-return 70
-	$(BIN)/python -m bench.evaluate_codes --data $(DATA)
-	$(BIN)/python -m bench.evaluate_returns --data $(DATA) --min-return 80 --max-strangers 3
-	$(BIN)/python -m bench.evaluate_returns --data $(DATA) --config configs/thorough.yaml --min-return 80 --max-strangers 3
-	$(BIN)/python -m bench.evaluate_clip --clip $(DATA)/clips/bedroom.mp4 --max-switches 0
+	@BIN=$(BIN) bench/identities.sh $(TRACKING) $(DATA)
 
 eval-cuts: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.evaluate_cuts --data $(DATA)

@@ -6,6 +6,10 @@ People never trained on, in made scenes whose truth is known: each walks out of 
 away for 35 to 70 frames, and comes back at another place; meanwhile others cross.  True and found
 people are compared by the IoU of their mattes (alpha > 0.5).  Scores are those of
 matting/metrics/identity.py; a return counts as in `gap_scores` there.
+
+Each scene is rendered and matted once, and told three times: at *first look*, as it is live; after
+a *second look* at the whole of it; and from the *true mattes* with the network's codes, which is
+what the tracker makes of people who are all found.
 """
 
 from __future__ import annotations
@@ -13,17 +17,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 
 from bench.evaluate_tracking import gap_text
 from bench.wiring import (
     MISSED,
     LoadEngine,
+    TruthError,
     add_options,
     engine_of,
     guarded,
@@ -31,12 +38,14 @@ from bench.wiring import (
     settings_of,
 )
 from configs.schema import Settings
-from matting.frames import Frame, Mattes
+from engines.people import shrink, working_size
+from engines.torch_engine import read_network
+from matting.frames import UNTRACKED, Frame, Mattes
 from matting.metrics import IdentityFrame, gap_scores, identity_scores
 from matting.synthesis.scenes import Motion, Sample, Scene, crop_to, random_actor, render
 from matting.synthesis.sources import Cutout, Sources, load
-from run_stream import new_tracker
-from stream.stages import follow, matte
+from run_stream import WEIGHTS, new_tracker
+from stream.stages import Matted, follow, matte
 from tracking.offline import SecondLook
 
 SIZE = (432, 768)  # (H, W)
@@ -44,6 +53,9 @@ RATE = 10  # frames a second
 SECONDS = 15
 PEOPLE = 3
 VISIBLE = 0.004  # share of the picture from which somebody counts
+LOOKS = ("first look", "second look", "true mattes")
+AGAIN = "same number after more than 30 frames, %"
+STRANGER = "stranger's number, %"
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,8 @@ def play(sources: Sources, seed: int) -> Scene:
 
 def samples(scene: Scene) -> Iterator[Sample]:
     for index in range(SECONDS * RATE):
-        yield render(scene, index / RATE)
+        sample = render(scene, index / RATE)
+        yield replace(sample, contrast=sample.contrast[:0])  # half a gigabyte nobody looks at
 
 
 def compared(sample: Sample, mattes: Mattes) -> IdentityFrame:
@@ -121,17 +134,60 @@ def compared(sample: Sample, mattes: Mattes) -> IdentityFrame:
     )
 
 
-def named(matted: Iterable[tuple[Frame, Mattes]], settings: Settings) -> Iterator[Mattes]:
-    """Everyone under their number, as the program gives them: at once, or after a second look."""
-    if not settings.people.second_look:
-        yield from (mattes for _, mattes in follow(matted, new_tracker(settings)))
-        return
-    look, waiting = SecondLook(new_tracker(settings)), []
+class TrueEyes:
+    """Sees everyone there is, exactly, and knows each by the code the network has for them."""
+
+    def __init__(self, weights: Path) -> None:
+        self._network = read_network(weights).network
+        if self._network.identity is None:
+            raise TruthError(f"{weights}: there is no identity head in these weights")
+
+    def look(self, sample: Sample) -> Mattes:
+        seen = (sample.alpha > 127).mean((1, 2)) >= VISIBLE
+        alpha = sample.alpha[seen]
+        image = shrink(sample.rgb, working_size(sample.rgb.shape[:2]))
+        with torch.inference_mode():
+            given = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 127.5 - 1
+            _, x4, x8, x16, _ = self._network.backbone(given)
+            coarse = np.zeros((len(alpha), *x8.shape[2:]), np.float32)
+            for cells, matte_ in zip(coarse, alpha, strict=True):
+                cells[:] = cv2.resize(matte_, cells.shape[::-1], interpolation=cv2.INTER_AREA)
+            coarse /= 255
+            location = torch.logit(torch.from_numpy(coarse), 1e-3)[None]
+            code = self._network.identity(
+                given, x4, x8, x16, location, torch.ones(1, len(alpha))
+            )[0].numpy()
+        corners = [cv2.boundingRect((a > 127).astype(np.uint8)) for a in alpha]
+        box = np.array([(x, y, x + w, y + h) for x, y, w, h in corners], np.float32)
+        return Mattes(
+            alpha=alpha > 127, coarse=coarse, score=np.ones(len(alpha), np.float32),
+            box=box.reshape(-1, 4), code=code, ids=np.full(len(alpha), UNTRACKED, np.int64),
+        )  # fmt: skip
+
+
+def at_first_look(matted: Sequence[Matted], settings: Settings) -> Iterator[Mattes]:
+    """Everyone under their number, as the program gives them while the video goes on."""
+    return (mattes for _, mattes in follow(matted, new_tracker(settings)))
+
+
+def at_second_look(matted: Sequence[Matted], settings: Settings) -> Iterator[Mattes]:
+    """The same once the whole video was seen."""
+    look = SecondLook(new_tracker(settings))
     for frame, mattes in matted:
         look.add(mattes, frame.seconds, frame.rgb)
-        waiting.append(mattes.with_alpha(mattes.alpha > 0.5))  # a quarter of the memory
-    for mattes, numbers in zip(waiting, look.numbers(), strict=True):
+    for (_, mattes), numbers in zip(matted, look.numbers(), strict=True):
         yield mattes.named(numbers).pick(np.flatnonzero(numbers > 0))
+
+
+def scored(answers: Sequence[Sequence[IdentityFrame]]) -> dict[str, float]:
+    """The figures that are held to bars."""
+    long = [gap for gap in gap_scores(answers) if gap.shortest > 30]
+    away = max(1, sum(gap.gaps for gap in long))
+    return {
+        AGAIN: 100 * sum(gap.same for gap in long) / away,
+        STRANGER: 100 * sum(gap.stranger for gap in long) / away,
+        "IDF1": identity_scores(answers).idf1,
+    }
 
 
 def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = None) -> int:
@@ -152,50 +208,46 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
     def work() -> int:
         settings = settings_of(chosen)
         sources = load(chosen.data, held_out=True, tall=500)
-        answers: list[list[IdentityFrame]] = []
+        answers: dict[str, list[list[IdentityFrame]]] = {look: [] for look in LOOKS}
+        eyes = TrueEyes(Path(settings.engine.weights or WEIGHTS))
         engine = engine_of(settings, load_engine)
         for seed in range(chosen.scenes):
-            scene = play(sources, seed)
-            kept: list[Sample] = []
-
-            def pictures(scene: Scene = scene, kept: list[Sample] = kept) -> Iterator[Frame]:
-                for index, sample in enumerate(samples(scene)):
-                    kept.append(replace(sample, rgb=sample.rgb[:1, :1]))
-                    yield Frame(sample.rgb, index, Fraction(1, RATE))
-
-            people = named(matte(pictures(), engine), settings)
-            answers.append([
-                compared(kept[index], mattes) for index, mattes in enumerate(people)
-            ])  # fmt: skip
-            if not chosen.json:
-                said, gone = identity_scores([answers[-1]]), gap_text(gap_scores([answers[-1]]))
-                print(f"scene {seed}: IDF1 {said.idf1:.3f}, ids {said.predicted_people} for "
-                      f"{said.true_people} | {gone}", flush=True)  # fmt: skip
+            truth = list(samples(play(sources, seed)))
+            shown = [Frame(s.rgb, i, Fraction(1, RATE)) for i, s in enumerate(truth)]
+            matted = [(f, m.with_alpha(m.alpha > 0.5)) for f, m in matte(shown, engine)]
+            true = [(f, eyes.look(s)) for f, s in zip(shown, truth, strict=True)]
+            for look, people in (
+                ("first look", at_first_look(matted, settings)),
+                ("second look", at_second_look(matted, settings)),
+                ("true mattes", at_first_look(true, settings)),
+            ):
+                answers[look].append([compared(*pair) for pair in zip(truth, people, strict=True)])
+                if not chosen.json:
+                    said, gone = identity_scores(answers[look][-1:]), gap_scores(answers[look][-1:])
+                    print(f"scene {seed}, {look:11}: IDF1 {said.idf1:.3f}, ids "
+                          f"{said.predicted_people} for {said.true_people} | {gap_text(gone)}",
+                          flush=True)  # fmt: skip
         engine.close()
-        scores, gaps = identity_scores(answers), gap_scores(answers)
-        long = [gap for gap in gaps if gap.shortest > 30]
-        away = max(1, sum(gap.gaps for gap in long))
-        figures = {
-            "same number after more than 30 frames, %": 100 * sum(g.same for g in long) / away,
-            "stranger's number, %": 100 * sum(g.stranger for g in long) / away,
-            "IDF1": scores.idf1,
-        }
-        short = missed(
-            [
-                ("same number after more than 30 frames, %", chosen.min_return, False),
-                ("stranger's number, %", chosen.max_strangers, True),
-                ("IDF1", chosen.min_idf1, False),
-            ],
-            figures,
-        )
+        figures = {look: scored(told) for look, told in answers.items()}
+        bars = [
+            (AGAIN, chosen.min_return, False),
+            (STRANGER, chosen.max_strangers, True),
+            ("IDF1", chosen.min_idf1, False),
+        ]
+        short = [f"{look}: {line}" for look in LOOKS for line in missed(bars, figures[look])]
         if chosen.json:
-            print(json.dumps({"scores": asdict(scores), "gaps": [asdict(g) for g in gaps],
-                              "figures": figures, "missed": short}))  # fmt: skip
+            print(json.dumps({
+                look: {"scores": asdict(identity_scores(told)),
+                       "gaps": [asdict(g) for g in gap_scores(told)], "figures": figures[look]}
+                for look, told in answers.items()
+            } | {"missed": short}))  # fmt: skip
         else:
-            print(f"HOTA {scores.hota:.3f}, DetA {scores.deta:.3f}, AssA {scores.assa:.3f}, "
-                  f"IDF1 {scores.idf1:.3f}, switches {scores.switches}, ids "
-                  f"{scores.predicted_people} for {scores.true_people}")  # fmt: skip
-            print("same number after a gap of", gap_text(gaps))
+            for look, told in answers.items():
+                scores = identity_scores(told)
+                print(f"{look}: HOTA {scores.hota:.3f}, DetA {scores.deta:.3f}, AssA "
+                      f"{scores.assa:.3f}, IDF1 {scores.idf1:.3f}, switches {scores.switches}, "
+                      f"ids {scores.predicted_people} for {scores.true_people}")  # fmt: skip
+                print("  same number after a gap of", gap_text(gap_scores(told)))
             for line in short:
                 print(f"MISSED: {line}")
         return MISSED if short else 0

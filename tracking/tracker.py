@@ -45,8 +45,9 @@ RETURN_AGREEMENT = 0.6  # how alike a code must be to bring someone back; 1 is "
 RETURN_MARGIN = 0.25  # and how much more alike than anyone else's
 STRANGER_AGREEMENT = 0.4  # below this, motion alone does not bring someone back
 NOBODY_AGREEMENT = 0.1  # and below this, not even from one frame to the next
-PERHAPS = 0.2  # and from here on it is worth to wait for more of someone who walks in
-COMING_SECONDS = 1.0  # but not longer than this
+LIKELY = 0.45  # and from here on it is worth to wait for more of whoever has just come,
+PERHAPS = 0.2  # or from here on, while the side of the picture cuts them,
+COMING_SECONDS = 1.0  # but not longer than this; meanwhile they are shown under no number
 EDGE = 0.01  # of the picture's width: whoever is so near its side is cut by it
 HALF_SEEN = 0.5  # how fast a code is replaced while its person walks in
 FULL_AGREEMENT = 0.3  # the same two where nobody new may come: whoever it is, it is someone known
@@ -559,8 +560,9 @@ class Tracker:
             rate = np.maximum(1 / known.hits[rows], LEARNING_RATE)
             rate = np.where(alone[columns] | (known.id[rows] == 0), rate, 0.0)
             x, width = seen.box[columns][:, [0, 2]], seen.size[1]
-            cut = (x[:, 0] < EDGE * width) | (x[:, 1] > (1 - EDGE) * width)
-            rate = np.where(cut & (known.id[rows] == 0), np.maximum(rate, HALF_SEEN), rate)
+            coming = (x[:, 0] < EDGE * width) | (x[:, 1] > (1 - EDGE) * width)
+            coming |= known.hits[rows] > self.settings.confirm_hits  # and nobody knows yet who
+            rate = np.where(coming & (known.id[rows] == 0), np.maximum(rate, HALF_SEEN), rate)
             known.code[rows] = blended(known.code[rows], seen.code[columns], rate)
             new = alone[columns] & (known.id[rows] > 0)
             new &= (self._frame - known.born[rows]) % ALBUM_FRAMES == 0
@@ -585,16 +587,18 @@ class Tracker:
         for row in rows.tolist():
             if row in returned:
                 self._name(known, row, self._welcome(known, row, *returned[row]))
-            elif likeness.get(row, 0.0) > PERHAPS and self._still_coming(known, row, width):
+            elif self._may_tell_more(known, row, likeness.get(row, 0.0), width):
                 continue
             elif not self._full():
                 self._name(known, row, self._new_id())
 
-    def _still_coming(self, known: _Known, row: int, width: int) -> bool:
-        """Someone is cut by the side of the picture: their code will say more in a moment."""
+    def _may_tell_more(self, known: _Known, row: int, likeness: float, width: int) -> bool:
+        """Someone has come a moment ago and is a little like somebody who left: soon their code
+        will say more, above all while they are cut by the side of the picture."""
         low, high = known.box[row, 0], known.box[row, 2]
+        cut = low < EDGE * width or high > (1 - EDGE) * width
         since = (self._seconds or 0.0) - known.born_seconds[row]
-        return since < COMING_SECONDS and (low < EDGE * width or high > (1 - EDGE) * width)
+        return since < COMING_SECONDS and likeness > (PERHAPS if cut else LIKELY)
 
     def _full(self) -> bool:
         most = self.settings.max_people

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bench import evaluate, evaluate_clip, evaluate_photos, evaluate_tracking
+from bench import association, evaluate, evaluate_clip, evaluate_photos, evaluate_tracking
 from matting.frames import UNTRACKED, Mattes, no_one
 
 SIZE = (64, 96)
@@ -293,3 +293,8 @@ def test_whoever_is_found_in_an_empty_picture_is_false():
 
     assert part.figures["false people per 100 pictures"] == 25
     assert [case.name for case in part.cases] == ["picture 1"]
+
+
+def test_a_tracker_slower_than_its_bar_is_told(capsys):
+    assert association.main(["--people", "2", "--frames", "3", "--max-ms", "0"]) == 1
+    assert "MISSED: median of 2 people" in capsys.readouterr().out

@@ -195,7 +195,7 @@ def test_where_there_are_two_people_there_is_no_third():
         frames = [[Person(x=20, **ANNA), Person(x=110, **BERT)]] * 20
         frames += [[Person(x=20, **ANNA)]] * 40
         names = []
-        for t in range(80):
+        for t in range(100):  # longer than anybody is waited for
             people = frames[t] if t < 60 else [Person(x=20, **ANNA), Person(x=70, **BERT)]
             mattes = picture(*people)
             if t >= 60:
