@@ -86,12 +86,14 @@ def scripted(answer: Answer, people: int, step: int) -> Answer:
     return Answer(score, code, location, trimap, kernels, answer.fine)
 
 
-def clip_of(source: Path, size: tuple[int, int], frames: int, target: Path) -> Path:
+def clip_of(
+    source: Path, size: tuple[int, int], frames: int, target: Path, rate: int = 25
+) -> Path:
     """The first frames of `source`, again and again, as H.264 of (H, W) `size`."""
     with av.open(str(source)) as file:
         pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     with av.open(str(target), "w") as out:
-        stream = out.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
+        stream = out.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         for i in range(frames):
             picture = cv2.resize(pictures[i % len(pictures)], size[::-1])

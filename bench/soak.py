@@ -20,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.crowd import clip_of
 from bench.machine import printed
-from configs.schema import Settings
-from run_stream import WEIGHTS, new_tracker
+from configs.console import Console
+from configs.schema import Settings, load
+from run_stream import new_tracker, ready_engine
 from stream.camera import LiveSource, Wanted
 from stream.live import Live, Wishes
 from stream.sinks import StreamSink
@@ -61,16 +63,14 @@ def starts(count: int, folder: Path) -> list[str]:
     return bad
 
 
-def long_run(minutes: float, clip: str, folder: Path) -> list[str]:
+def long_run(minutes: float, clip: str, folder: Path, settings: Settings) -> list[str]:
     """One session; what has grown."""
     from websockets.sync.client import connect
 
-    import engines
-
-    engine = engines.load_engine(["openvino", "onnxruntime"], WEIGHTS)
+    engine = ready_engine(settings, Console(quiet=True))
     hub, library = Hub(540, 80), Library(10)
     live = Live(
-        LiveSource(clip, Wanted(loop=True)), engine, lambda: new_tracker(Settings()),
+        LiveSource(clip, Wanted(loop=True)), engine, lambda: new_tracker(settings),
         wishes=Wishes("blur", {1: "#00b140"}), sinks=[hub, StreamSink(str(folder / "soak.mkv"))],
     )  # fmt: skip
     page = Page(application(Desk(live, hub, library, folder)), "127.0.0.1", 0)
@@ -114,14 +114,21 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--clip", default="demo/bedroom.mp4")
+    parser.add_argument("--rows", type=int, help="of the camera; default: as the clip is")
+    parser.add_argument("--rate", type=int, default=25, help="with --rows: its pictures per second")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     said = parser.parse_args()
     if not os.path.isdir("/proc/self"):
         sys.exit("memory and open files are read from /proc, which this system does not have")
     print(printed())
     with tempfile.TemporaryDirectory() as name:
         bad = starts(said.starts, Path(name)) if said.starts else []
+        clip = said.clip
+        if said.rows:
+            size = said.rows, round(said.rows * 8 / 9) * 2
+            clip = str(clip_of(Path(clip), size, 60 * said.rate, Path(name) / "c.mp4", said.rate))
         if said.minutes:
-            bad += long_run(said.minutes, said.clip, Path(name))
+            bad += long_run(said.minutes, clip, Path(name), load(overrides=said.set))
     if bad:
         sys.exit("; ".join(bad))
 
