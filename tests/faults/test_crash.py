@@ -48,7 +48,8 @@ def same(out, whole):
         )
     assert times(out / "composite.mp4") == times(whole / "composite.mp4")
     difference = np.abs(composite(out).astype(int) - composite(whole))
-    assert difference.mean() < 1 and difference.max() < 48
+    # a coder that begins anew spends its bits elsewhere: edges of squares differ, and nothing else
+    assert difference.mean() < 1 and np.quantile(difference, 0.999) < 32
 
 
 @pytest.fixture(scope="module")

@@ -344,7 +344,7 @@ def test_going_over_to_another_source_keeps_the_session(clip, tmp_path):
     with live:
         assert until(lambda: live.shown > 2)
         live.switch(LiveSource(str(other), Wanted(loop=True)))
-        assert until(lambda: watcher.seen[-1].frame.size == (120, 200))
+        assert until(lambda: watcher.seen and watcher.seen[-1].frame.size == (120, 200))
     assert live.error is None
 
 

@@ -139,12 +139,14 @@ def test_everything_can_be_done_with_the_keyboard(page):
     assert until(page, lambda: page.locator("#person-2 b").inner_text() == "Zoë")
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
-    assert page.locator("#person-2 .inside").is_hidden()
+    assert until(page, lambda: page.locator("#person-2 .inside").is_hidden())
     page.keyboard.press("?")
-    assert page.locator("#help").is_visible()
+    assert until(page, lambda: page.locator("#help").is_visible())
     page.keyboard.press("Escape")
+    assert until(page, lambda: page.locator("#help").is_hidden())
     page.keyboard.press("v")
-    assert page.locator("[data-view=cutout]").get_attribute("aria-checked") == "true"
+    cutout = page.locator("[data-view=cutout]")
+    assert until(page, lambda: cutout.get_attribute("aria-checked") == "true")
 
 
 def test_a_recording_is_made_and_its_tracks_play(page, tmp_path):
