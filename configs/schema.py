@@ -71,8 +71,8 @@ class TrackingSettings:
     duplicate_overlap: float = number(0.7, 0, 1)  # two mattes that overlap this much are one person
     matte_weight: float = number(0.3, 0, 1)  # share of mattes where motion leaves a choice
     code_weight: float = number(0.4, 0, 1)  # share of latent codes there
-    confirm_hits: int = number(3, 1)  # sightings until someone is believed
-    confirm_frames: int = number(4, 1)  # within how many frames; more delays the output
+    confirm_hits: int = number(5, 1)  # sightings until someone is believed
+    confirm_frames: int = number(8, 1)  # within how many frames; more delays the output
     coast_seconds: float = number(2.0, 0)  # how long someone missing may come back by motion
     memory_seconds: float = number(60.0, 0)  # how long by their code
     max_remembered: int = number(200, 1)  # how many people are remembered by code

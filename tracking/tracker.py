@@ -79,8 +79,8 @@ class TrackerSettings:
     duplicate_overlap: float = 0.7  # two mattes of a frame that overlap this much are one person
     matte_weight: float = 0.3  # share of mattes where motion leaves a choice
     code_weight: float = 0.4  # share of codes there, where they can be trusted
-    confirm_hits: int = 3  # sightings until someone is believed
-    confirm_frames: int = 4  # within how many frames; more allows slips, and delays the output
+    confirm_hits: int = 5  # sightings until someone is believed
+    confirm_frames: int = 8  # within how many frames; more allows slips, and delays the output
     coast_seconds: float = 2.0  # how long someone missing may come back by motion
     memory_seconds: float = 60.0  # how long by their code
     max_remembered: int = 200  # how many people are remembered by code

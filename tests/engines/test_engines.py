@@ -53,7 +53,7 @@ def loaded():
 
 @pytest.mark.parametrize("name", HERE)
 def test_two_children_are_two_people(loaded, name):
-    rgb = demo_frame(190)
+    rgb = demo_frame(160)
     mattes, _ = loaded[name].step(rgb, loaded[name].start())
     sure = mattes.pick(np.flatnonzero(mattes.score > 0.6))
 
@@ -71,7 +71,7 @@ def test_two_children_are_two_people(loaded, name):
 def test_every_backend_gives_the_mattes_torch_gives(loaded, name, size):
     if "torch" not in loaded:
         pytest.skip("torch is not installed")
-    rgb = cv2.resize(demo_frame(190), size[::-1])
+    rgb = cv2.resize(demo_frame(160), size[::-1])
     ours, theirs = (loaded[n].step(rgb, None)[0] for n in (name, "torch"))
 
     assert len(ours) == len(theirs)
@@ -84,7 +84,7 @@ def test_every_backend_gives_the_mattes_torch_gives(loaded, name, size):
 @pytest.mark.parametrize("name", HERE)
 def test_what_a_step_returned_is_not_changed_by_the_next(loaded, name):
     engine = loaded[name]
-    first, state = engine.step(demo_frame(190), engine.start())
+    first, state = engine.step(demo_frame(160), engine.start())
     kept = [np.copy(x) for x in (first.alpha, first.code, first.coarse, first.score)]
 
     engine.step(np.zeros((540, 960, 3), np.uint8), state)
@@ -248,7 +248,7 @@ def test_an_int8_network_that_is_missing_or_of_another_export_says_how_it_is_mad
 
 @pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")
 def test_bfloat16_gives_nearly_the_mattes_float32_gives_or_says_it_cannot(loaded):
-    rgb = demo_frame(190)
+    rgb = demo_frame(160)
     try:
         engine = load_engine(["openvino-bf16"], WEIGHTS, threads=1)
     except EngineError as error:
@@ -260,7 +260,7 @@ def test_bfloat16_gives_nearly_the_mattes_float32_gives_or_says_it_cannot(loaded
 
 
 def test_a_network_that_sees_fewer_pixels_still_gives_mattes_of_the_pictures_size():
-    rgb = demo_frame(190)
+    rgb = demo_frame(160)
     engine = load_engine(["openvino"], WEIGHTS, pixels=86_016)
 
     mattes, _ = engine.step(rgb, engine.start())
