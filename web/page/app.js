@@ -532,7 +532,8 @@ window.addEventListener('drop', (event) => {
 
 $('help-open').onclick = () => $('help').showModal();
 window.addEventListener('keydown', (event) => {
-  const typing = event.target.closest?.('input, textarea, select, dialog');
+  // a dialog that has just closed keeps the keys until the next frame is drawn
+  const typing = event.target.closest?.('input, textarea, select, dialog[open]');
   if (event.key === 'Escape' && typing && typing.tagName === 'INPUT') typing.blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.toLowerCase();
