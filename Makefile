@@ -30,7 +30,7 @@ help:
 	@echo "make eval      quality in one table against DATA=$(DATA); the worst cases in out/eval/"
 	@echo "make eval-tracking  identities, beside other trackers, on TRACKING=$(TRACKING) and DATA"
 	@echo "make eval-cuts a clip of ten minutes, whole and in parts: nobody's number may change"
-	@echo "make train     train the live network (configs/train_live.yaml; hours)"
+	@echo "make train     train the live network and ship it if it is better (configs/train_live.yaml; hours)"
 
 $(VENV)/core.stamp: pyproject.toml requirements/core.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit("Troupe needs Python 3.11 or later, found " + sys.version.split()[0] + "; name one with: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
@@ -118,6 +118,8 @@ runs/movenet.safetensors: $(VENV)/dev.stamp
 
 train: $(VENV)/dev.stamp runs/movenet.safetensors
 	$(BIN)/python -m matting.training configs/train_live.yaml
+	$(BIN)/python -m matting.training configs/train_live.yaml --publish
+	$(BIN)/python -m matting.training.finish configs/finish_live.yaml
 
 clean:
 	rm -rf $(VENV) build troupe.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -154,9 +154,8 @@ class TrueEyes:
                 cells[:] = cv2.resize(matte_, cells.shape[::-1], interpolation=cv2.INTER_AREA)
             coarse /= 255
             location = torch.logit(torch.from_numpy(coarse), 1e-3)[None]
-            code = self._network.identity(
-                given, x4, x8, x16, location, torch.ones(1, len(alpha))
-            )[0].numpy()
+            looks = self._network.looks(given, x4, x8, x16, location, torch.ones(1, len(alpha)))
+            code = self._network.identity(looks)[0].numpy()
         corners = [cv2.boundingRect((a > 127).astype(np.uint8)) for a in alpha]
         box = np.array([(x, y, x + w, y + h) for x, y, w, h in corners], np.float32)
         return Mattes(

@@ -5,5 +5,8 @@ perception.py  general perception: seeds, latent codes, existence, dynamic kerne
 guidance.py    united guidance: spatial attention and semantics embedding over the people
 instances.py   instance matting: decoder, dynamic trimap and alpha heads
 detail.py      alpha at the frame's own resolution
+looks.py       what a person looks like, for two heads that are taught last:
+verdict.py     whether a code is somebody, once it is known what it claims
+identity.py    who somebody is over time
 live.py        the live network put together; its sizes travel with its weights
 """

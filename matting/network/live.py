@@ -21,8 +21,10 @@ from matting.network.blocks import mlp, per_code, up_to
 from matting.network.guidance import UnitedGuidance
 from matting.network.identity import IdentityHead
 from matting.network.instances import InstanceDecoder
+from matting.network.looks import Looks
 from matting.network.memory import Memory
 from matting.network.perception import GeneralPerception
+from matting.network.verdict import Verdict, evidence
 
 NAME = "e2e_him_live"
 
@@ -74,7 +76,10 @@ class LiveNetwork(nn.Module):
         self.guidance = UnitedGuidance(s.context, s.embedding, s.united)
         self.instances = InstanceDecoder(s.width, s.united, s.trimap, s.fine)
         self.memory = Memory(s.memory, s.width, s.united) if s.memory else None
-        self.identity: IdentityHead | None = None  # trained afterwards, on the finished network
+        # trained afterwards, on the finished network: matting/training/finish.py
+        self.looks: Looks | None = None
+        self.verdict: Verdict | None = None
+        self.identity: IdentityHead | None = None
 
     def forward(
         self, image: Tensor, taught: Tensor | None = None, memory: Tensor | None = None
@@ -111,15 +116,26 @@ class LiveNetwork(nn.Module):
             [3 * (s.trimap + 1), 4 * (s.fine + 1)], -1
         )
         trimap = per_code(trimap.unflatten(-1, (3, s.trimap + 1)), t8.float())
-        identity = seen.codes[-1].float()
-        if self.identity is not None and not self.training:
-            sure = seen.existence[-1].softmax(-1)[..., 1]
-            identity = self.identity(image, x4, x8, x16, guide.location, sure)
+        code, existence = seen.codes[-1].float(), seen.existence
+        identity = code
+        if self.looks is not None and not self.training:
+            sure = existence[-1].softmax(-1)[..., 1]
+            looks = self.looks(image, x4, x8, x16, guide.location, sure)
+            if self.verdict is not None:
+                known = evidence(looks, code, existence[-1], guide.location)
+                existence = [*existence[:-1], self.verdict(known)]
+            if self.identity is not None:
+                identity = self.identity(looks)
         return Output(
-            seen.existence, location, guide.attention, trimap,
+            existence, location, guide.attention, trimap,
             matte.unflatten(-1, (4, s.fine + 1)), d2.float(),
-            seen.codes[-1].float(), seen.seeds, seen.heat, memory, identity,
+            code, seen.seeds, seen.heat, memory, identity,
         )  # fmt: skip
+
+    def without_heads(self) -> LiveNetwork:
+        """Itself, less what was trained on the features it had: to be trained again."""
+        self.looks = self.verdict = self.identity = None
+        return self
 
 
 def place_maps(like: Tensor) -> Tensor:
@@ -157,6 +173,8 @@ def save(network: LiveNetwork, path: Path, **facts: str) -> None:
     header = {"network": NAME, "sizes": json.dumps(asdict(network.sizes)), **facts}
     if network.identity is not None:
         header["identity"] = str(network.identity.width)
+    if network.verdict is not None:
+        header["verdict"] = str(network.verdict.hidden)
     files.write(path, tensors, header)
 
 
@@ -164,8 +182,12 @@ def load(path: Path) -> tuple[LiveNetwork, dict[str, str]]:
     """The network of a weights file, ready for inference, and the facts in its header."""
     tensors, header = files.read(path, NAME)
     network = LiveNetwork(Sizes(**json.loads(header["sizes"])))
+    if "identity" in header or "verdict" in header:
+        network.looks = Looks()
     if "identity" in header:
         network.identity = IdentityHead(int(header["identity"]))
+    if "verdict" in header:
+        network.verdict = Verdict(network.sizes.width, int(header["verdict"]))
     files.fill(network, tensors, path)
     return network.eval(), header
 

@@ -1,35 +1,29 @@
-"""python -m matting.training.identity RECIPE: teach the finished network who is who over time.
+"""Teaching the finished network who is who over time: matting/network/identity.py.
 
-The network stays as it is; only matting/network/identity.py learns.  *Casts* of a few people play
-several scenes: in each with another background, light, place, size and posture, and in each at
-several moments.  What the backbone sees where a person is gets computed once; the head is then
-found in closed form, in seconds: the directions in which people differ most, measured by how much
-one person differs from moment to moment and from scene to scene (Fisher's linear discriminant, with
-the spread within a person drawn towards a round one, for casts are few).  A small network trained
-on the same sightings by a contrastive loss knew the people it had seen and strangers less well.
+The network stays as it is.  *Casts* of a few people play several scenes: in each with another
+background, light, place, size and posture, and in each at several moments.  What the backbone sees
+where a person is gets computed once; the head is then found in closed form, in seconds: the
+directions in which people differ most, measured by how much one person differs from moment to
+moment and from scene to scene (Fisher's linear discriminant, with the spread within a person drawn
+towards a round one, for casts are few).  A small network trained on the same sightings by a
+contrastive loss knew the people it had seen and strangers less well.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
 from matting.metrics import match, overlap_matrix
-from matting.network import live
-from matting.network.export import export
-from matting.network.identity import IdentityHead, owned
-from matting.synthesis import sources as material
+from matting.network.identity import IdentityHead
+from matting.network.live import LiveNetwork
+from matting.network.looks import Looks, features, owned
 from matting.synthesis.scenes import (
     Actor,
     Motion,
@@ -42,6 +36,7 @@ from matting.synthesis.scenes import (
 )
 from matting.synthesis.sources import Cutout, Sources
 from matting.training.recipe import RecipeError
+from matting.training.showing import as_image, on_cells, reported
 
 CELLS = 192  # of a person that are kept, drawn at random where there are more
 LEAST_CELLS = 12  # of a person who is worth learning from
@@ -50,12 +45,8 @@ EXAM = 90211  # seed of the held-out casts; changing it makes older figures inco
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    weights: str  # the finished network; the head is added to it, and its ONNX made anew
-    data: str  # folder with people/ and backgrounds/
-    labels: str | None = None  # as for the network: which photographs show one person
+class Plan:
     width: int = 64  # of the embedding
-    size: tuple[int, int] = (288, 512)  # (H, W) the network sees
     casts: int = 200
     exam_casts: int = 16  # of held-out people
     people: int = 4  # in a cast
@@ -64,38 +55,30 @@ class Recipe:
     seconds: float = 3.0  # between the first and the last of them
     hidden: int = 2  # times every sighting is seen again as if partly hidden
     round: float = 0.3  # how far the spread within a person is drawn towards a round one
-    seed: int = 1
-    limit: int | None = None  # sources read per kind; for tests
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """S people as the network saw them, each at one moment."""
+    """S people as the backbone saw them, each at one moment."""
 
     person: Tensor  # (S,) int64, which cut-out
-    cast: Tensor  # (S,) int64
-    scene: Tensor  # (S,) int64, different in different casts
     cells: Tensor  # (S, CELLS, FEATURES) float16
     weight: Tensor  # (S, CELLS) float16, how much a cell is theirs; 0 where there are fewer
     place: Tensor  # (S, CELLS, 2) float16, x and y of a cell within their box, 0..1
-    code: Tensor  # (S, D) float32, the latent code: what the head is to improve on
 
     def __len__(self) -> int:
         return len(self.person)
 
 
-def load(path: Path) -> Recipe:
-    values = yaml.safe_load(path.read_text())
-    names = [field.name for field in fields(Recipe)]
-    if not isinstance(values, dict) or not values.keys() <= set(names):
-        strange = sorted(set(values) - set(names)) if isinstance(values, dict) else type(values)
-        raise RecipeError(f"{path}: expected keys among {', '.join(names)}; found {strange}")
-    if "size" in values:
-        values["size"] = tuple(values["size"])
-    try:
-        return Recipe(**values)
-    except TypeError as error:
-        raise RecipeError(f"{path}: {error}") from None
+@dataclass(frozen=True, slots=True)
+class Meetings:
+    """S people as the whole network found them."""
+
+    person: Tensor  # (S,) int64, which cut-out
+    cast: Tensor  # (S,) int64
+    scene: Tensor  # (S,) int64, different in different casts
+    code: Tensor  # (S, D) float32, the latent code: what the head is to improve on
+    identity: Tensor  # (S, E) float32
 
 
 def posed(cutout: Cutout, rng: np.random.Generator) -> Cutout:
@@ -134,97 +117,46 @@ def played(
 
 
 def pictures(
-    recipe: Recipe, sources: Sources, casts: int, seed: int
+    plan: Plan, sources: Sources, size: tuple[int, int], casts: int, seed: int
 ) -> Iterator[tuple[int, int, Sample]]:
     """(cast, scene, picture) of every moment of every scene."""
     for cast in range(casts):
         rng = np.random.default_rng([seed, cast])
-        count = min(recipe.people, len(sources.cutouts))
+        count = min(plan.people, len(sources.cutouts))
         members = rng.choice(len(sources.cutouts), count, replace=False).tolist()
-        for scene in range(recipe.scenes):
-            made = played(sources, recipe.size, members, [seed, cast, scene])
-            for moment in range(recipe.moments):
-                when = recipe.seconds * moment / max(1, recipe.moments - 1)
-                yield cast, cast * recipe.scenes + scene, render(made, when)
+        for scene in range(plan.scenes):
+            made = played(sources, size, members, [seed, cast, scene])
+            for moment in range(plan.moments):
+                when = plan.seconds * moment / max(1, plan.moments - 1)
+                yield cast, cast * plan.scenes + scene, render(made, when)
 
 
 @torch.inference_mode()
-def found(
-    network: live.LiveNetwork, head: IdentityHead, sample: Sample
-) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, int]]]:
-    """What the whole network says of a picture: features (F, h, w), whose each cell is (N, h, w),
-    latent codes (N, D), and (row, id) of the true people it found."""
-    image = _image(sample)
-    kept: list[list[Tensor]] = []
-    handle = network.backbone.register_forward_hook(lambda _, __, maps: kept.append(maps))
-    output = network(image)
-    handle.remove()
-    _, x4, x8, x16, _ = kept[0]
-    sure = output.existence[-1].softmax(-1)[..., 1]
-    rows = torch.nonzero(sure[0] >= SEEN)[:, 0]
-    pairs: list[tuple[int, int]] = []
-    if len(rows) and len(sample.alpha):
-        maps = output.location[-1][0, rows].sigmoid().numpy()
-        overlap = overlap_matrix(_cells(sample, maps.shape[1:]), maps, SEEN)
-        pairs = [
-            (int(rows[theirs]), sample.ids[mine])
-            for mine, theirs in zip(*match(overlap, SEEN), strict=True)
-        ]
-    weights = owned(output.location[-1], sure)[0]
-    return head.features(image, x4, x8, x16)[0], weights, output.codes[0], pairs
-
-
-@torch.inference_mode()
-def shown(
-    network: live.LiveNetwork, head: IdentityHead, sample: Sample, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor, list[tuple[int, int]]]:
-    """The same from the true mattes, worn as the network's are: a third of the cost, because only
-    the backbone runs."""
-    image = _image(sample)
-    _, x4, x8, x16, _ = network.backbone(image)
-    true = np.zeros((0, *x8.shape[2:]), np.float32)
-    if len(sample.alpha):
+def sightings(
+    network: LiveNetwork, plan: Plan, sources: Sources, size: tuple[int, int], seed: int
+) -> Sightings:
+    """Every person of every picture of the casts, from the true mattes, worn as the network's are:
+    a third of the cost of running all of it, because only the backbone runs."""
+    rows: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    rng = np.random.default_rng([seed, plan.casts])
+    total = plan.casts * plan.scenes * plan.moments
+    seen = (sample for _, _, sample in pictures(plan, sources, size, plan.casts, seed))
+    for sample in reported(seen, total, "people"):
+        image = as_image(sample.rgb)
+        _, x4, x8, x16, _ = network.backbone(image)
+        if not len(sample.alpha):
+            continue
         true = np.stack([
             np.clip(cv2.GaussianBlur(np.roll(a, rng.integers(-1, 2, 2), (0, 1)), (3, 3), 0)
                     * rng.uniform(0.8, 1.2), 0.001, 0.999)
-            for a in _cells(sample, x8.shape[2:])
+            for a in on_cells(sample.alpha, x8.shape[2:])
         ])  # fmt: skip
-    logits = torch.logit(torch.from_numpy(np.float32(true)))[None]
-    weights = owned(logits, torch.ones(logits.shape[:2]))[0]
-    codes = torch.zeros(len(weights), 1)
-    return head.features(image, x4, x8, x16)[0], weights, codes, list(enumerate(sample.ids))
-
-
-def _image(sample: Sample) -> Tensor:
-    return torch.from_numpy(sample.rgb)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _cells(sample: Sample, size: tuple[int, int]) -> np.ndarray:
-    """(P, h, w) float32 true alpha on the grid of the location maps."""
-    return np.stack([
-        cv2.resize(a, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        for a in sample.alpha
-    ])  # fmt: skip
-
-
-def sightings(
-    network: live.LiveNetwork, recipe: Recipe, sources: Sources, casts: int, seed: int,
-    *, whole: bool,
-) -> Sightings:  # fmt: skip
-    """Every person of every picture of these casts.  `whole`: as the whole network finds them, for
-    the exam; otherwise from the true mattes."""
-    rows: list[tuple] = []
-    rng = np.random.default_rng([seed, casts])
-    head = IdentityHead(recipe.width)
-    began, told = time.monotonic(), 0.0
-    total = casts * recipe.scenes * recipe.moments
-    for number, (cast, scene, sample) in enumerate(pictures(recipe, sources, casts, seed)):
-        if whole:
-            features, weights, codes, pairs = found(network, head, sample)
-        else:
-            features, weights, codes, pairs = shown(network, head, sample, rng)
-        for row, person in pairs:
-            there = torch.nonzero(weights[row] > 0.1)
+        logits = torch.logit(torch.from_numpy(np.float32(true)))[None]
+        maps = features(image, x4, x8, x16)[0]
+        for person, weight in zip(
+            sample.ids, owned(logits, torch.ones(logits.shape[:2]))[0], strict=True
+        ):
+            there = torch.nonzero(weight > 0.1)
             if len(there) < LEAST_CELLS:
                 continue
             chosen = there[torch.from_numpy(rng.permutation(len(there))[:CELLS])]
@@ -233,19 +165,44 @@ def sightings(
             y, x = chosen.unbind(1)
             spare = (0, 0, 0, CELLS - len(chosen))
             rows.append((
-                person, cast, scene, F.pad(features[:, y, x].T, spare).half(),
-                F.pad(weights[row, y, x], spare[2:]).half(), F.pad(place.flip(1), spare).half(),
-                codes[row].clone(),
+                person, F.pad(maps[:, y, x].T, spare).half(),
+                F.pad(weight[y, x], spare[2:]).half(), F.pad(place.flip(1), spare).half(),
             ))  # fmt: skip
-        now = time.monotonic()
-        if now - told > 15:
-            told, left = now, (now - began) / (number + 1) * (total - number - 1)
-            print(f"seen {number + 1} of {total} pictures, {left / 60:.0f} min left",
-                  file=sys.stderr, flush=True)  # fmt: skip
     if not rows:
-        raise RecipeError("the network found nobody in the casts' pictures")
-    person, cast, scene, *stacked = zip(*rows, strict=True)
-    return Sightings(*map(torch.tensor, (person, cast, scene)), *map(torch.stack, stacked))
+        raise RecipeError("nobody is large enough in the casts' pictures to learn from")
+    person, *stacked = zip(*rows, strict=True)
+    return Sightings(torch.tensor(person), *map(torch.stack, stacked))
+
+
+@torch.inference_mode()
+def meetings(
+    network: LiveNetwork, plan: Plan, sources: Sources, size: tuple[int, int]
+) -> Meetings:
+    """The exam: held-out people, as the whole network with its heads finds them."""
+    rows: list[tuple[int, int, int, Tensor, Tensor]] = []
+    total = plan.exam_casts * plan.scenes * plan.moments
+    for cast, scene, sample in reported(
+        pictures(plan, sources, size, plan.exam_casts, EXAM), total, "people never seen"
+    ):
+        output = network(as_image(sample.rgb))
+        sure = output.existence[-1][0].softmax(-1)[:, 1]
+        codes = torch.nonzero(sure >= SEEN)[:, 0]
+        if not len(codes) or not len(sample.alpha):
+            continue
+        maps = output.location[-1][0, codes].sigmoid().numpy()
+        overlap = overlap_matrix(on_cells(sample.alpha, maps.shape[1:]), maps, SEEN)
+        for mine, theirs in zip(*match(overlap, SEEN), strict=True):
+            code = codes[theirs]
+            rows.append((sample.ids[mine], cast, scene, output.codes[0, code],
+                         output.identity[0, code]))  # fmt: skip
+    if not rows:
+        nobody = torch.zeros(0, dtype=torch.int64)
+        return Meetings(nobody, nobody, nobody, torch.zeros(0, 1), torch.zeros(0, 1))
+    person, cast, scene, code, identity = zip(*rows, strict=True)
+    return Meetings(
+        torch.tensor(person), torch.tensor(cast), torch.tensor(scene),
+        torch.stack(code), torch.stack(identity),
+    )  # fmt: skip
 
 
 def thinned(data: Sightings, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -262,26 +219,21 @@ def thinned(data: Sightings, rows: Tensor, generator: torch.Generator) -> Tensor
     return weight
 
 
-def told(head: IdentityHead, data: Sightings, weight: Tensor) -> Tensor:
+def told(looks: Looks, data: Sightings, weight: Tensor) -> Tensor:
     """(S, 2 FEATURES): what the head projects, of sightings whose cells weigh (S, CELLS)."""
     parts = [
-        head.told(data.cells[rows].float(), weight[rows, None].float())[:, 0]
+        looks.told(data.cells[rows].float(), weight[rows, None].float())[:, 0]
         for rows in torch.arange(len(data)).split(256)
     ]
     return torch.cat(parts)
 
 
-def embeddings(head: IdentityHead, data: Sightings) -> Tensor:
-    """(S, E)"""
-    return F.normalize(head.project(told(head, data, data.weight)), dim=-1)
-
-
-def separation(code: Tensor, data: Sightings) -> dict[str, float]:
+def separation(code: Tensor, data: Meetings) -> dict[str, float]:
     """How well cosines of codes (S, D) part one person from the others of their cast: the area
     under ROC within a scene, and from one scene to another (somebody comes back)."""
     code = F.normalize(code - code.mean(0), dim=-1)
     cosine = code @ code.T
-    first, second = torch.triu_indices(len(data), len(data), 1)
+    first, second = torch.triu_indices(len(code), len(code), 1)
     cast = data.cast[first] == data.cast[second]
     scene = data.scene[first] == data.scene[second]
     same = data.person[first] == data.person[second]
@@ -304,15 +256,22 @@ def area_under_roc(same: Tensor, other: Tensor) -> float:
 
 
 @torch.inference_mode()
-def fitted(recipe: Recipe, data: Sightings) -> IdentityHead:
-    generator = torch.Generator().manual_seed(recipe.seed)
-    head = IdentityHead(recipe.width)
+def usual_looks(data: Sightings) -> Looks:
+    """Looks that measure every feature against what is usual in people."""
+    looks = Looks()
     filled = data.cells[data.weight > 0].float()
-    head.mean.copy_(filled.mean(0))
-    head.spread.copy_(filled.std(0) + 1e-3)
+    looks.mean.copy_(filled.mean(0))
+    looks.spread.copy_(filled.std(0) + 1e-3)
+    return looks.eval()
+
+
+@torch.inference_mode()
+def fitted(plan: Plan, looks: Looks, data: Sightings, seed: int) -> IdentityHead:
+    generator = torch.Generator().manual_seed(seed)
+    head = IdentityHead(plan.width)
     everyone = torch.arange(len(data))
-    seen = [told(head, data, data.weight)]
-    seen += [told(head, data, thinned(data, everyone, generator)) for _ in range(recipe.hidden)]
+    seen = [told(looks, data, data.weight)]
+    seen += [told(looks, data, thinned(data, everyone, generator)) for _ in range(plan.hidden)]
     rows = torch.cat(seen).double()
     middle = rows.mean(0)
     rows = rows - middle
@@ -323,64 +282,11 @@ def fitted(recipe: Recipe, data: Sightings) -> IdentityHead:
     centre = centre.index_add(0, person, rows) / count[:, None]
     rest = rows - centre[person]
     within, between = rest.T @ rest / len(rest), centre.T @ centre / len(centre)
-    within += recipe.round * within.diag().mean() * torch.eye(len(within))
+    within += plan.round * within.diag().mean() * torch.eye(len(within))
     lower = torch.linalg.cholesky(within)
     whiten = torch.linalg.inv(lower)
     _, directions = torch.linalg.eigh(whiten @ between @ whiten.T)
-    project = directions[:, -recipe.width :].T @ whiten
+    project = directions[:, -plan.width :].T @ whiten
     head.project.weight.copy_(project)
     head.project.bias.copy_(-project @ middle)
     return head.eval()
-
-
-def run(recipe: Recipe) -> dict[str, dict[str, float]]:
-    """Train a head and put it into the weights.  Returns what it and the codes are worth, on people
-    never trained on."""
-    cv2.setNumThreads(1)
-    weights, folder = Path(recipe.weights), Path(recipe.data)
-    network, header = live.load(weights)
-    labels = material.load_labels(Path(recipe.labels)) if recipe.labels else {}
-    train_on = material.load(
-        folder, singles=labels.get("single", ()), limit=recipe.limit, tall=400
-    )
-    held_out = material.load(folder, held_out=True, limit=recipe.limit, tall=400)
-    data = sightings(network, recipe, train_on, recipe.casts, recipe.seed, whole=False)
-    print(f"{len(data)} sightings of {len(data.person.unique())} people", file=sys.stderr)
-    head = fitted(recipe, data)
-    exam = sightings(network, recipe, held_out, recipe.exam_casts, EXAM, whole=True)
-    with torch.inference_mode():
-        worth = {
-            "latent codes": separation(exam.code, exam),
-            "identity head": separation(embeddings(head, exam), exam),
-        }
-    network.identity = head
-    facts = {
-        key: value for key, value in header.items() if key not in ("network", "sizes", "identity")
-    }
-    live.save(network, weights, **facts)
-    export(weights, weights.with_suffix(".onnx"))
-    return worth
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m matting.training.identity", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("recipe", type=Path, help="YAML, e.g. configs/train_identity.yaml")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: all")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    try:
-        worth = run(load(args.recipe))
-    except (RecipeError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, figures in worth.items():
-        told = ", ".join(f"{where} {value:.3f}" for where, value in figures.items())
-        print(f"{name:14} area under ROC {told}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -50,9 +50,8 @@ class Run:
             loaded, _ = live.load(Path(recipe.start))
             if loaded.sizes not in (recipe.sizes, replace(recipe.sizes, memory=0)):
                 raise RecipeError(f"{recipe.start}: sizes {loaded.sizes} are not the recipe's")
-            loaded.identity = None  # belongs to the features it was trained on: train it anew
             # a memory may be added to a network that has none: until it learns, it reads as nothing
-            self.network.load_state_dict(loaded.state_dict(), strict=False)
+            self.network.load_state_dict(loaded.without_heads().state_dict(), strict=False)
         if recipe.backbone:
             if not Path(recipe.backbone).exists():
                 raise RecipeError(
