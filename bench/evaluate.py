@@ -48,6 +48,7 @@ SIZE = (576, 1024)
 WORST = 10
 CONFIDENT = 0.5
 # How many people are in each, counted by eye: `bird` has one at the right edge, and a shoulder.
+LABELS = Path(__file__).parents[1] / "configs/photo_labels.json"  # one "empty" picture is not
 WEBCAMS = {"again": 1, "bird": 3, "help": 1, "school": 1}
 COLOURS = np.array([(230, 80, 60), (70, 110, 230), (70, 190, 90), (240, 200, 60), (190, 90, 220),
                     (80, 210, 220)], np.float32)  # fmt: skip
@@ -357,7 +358,9 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
                     engine, settings,
                     {data / "clips" / f"{name}.mkv": people for name, people in WEBCAMS.items()},
                 ),
-                "empty": lambda: empty(engine, held_out.backgrounds),
+                "empty": lambda: empty(
+                    engine, material.load(data, held_out=True, labels=LABELS).backgrounds
+                ),
             }
             for kind in kinds:
                 if kind in chosen.only:

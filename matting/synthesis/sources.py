@@ -115,19 +115,23 @@ def split(names: Sequence[Path], held_out: bool, every: int = 20) -> list[Path]:
 
 
 def load(
-    data: Path, *, held_out: bool = False, tall: int = 640, singles: Sequence[str] = (),
-    groups: Sequence[str] = (), limit: int | None = None, rendered: Path | None = None,
+    data: Path, *, held_out: bool = False, tall: int = 640, labels: Path | None = None,
+    limit: int | None = None, rendered: Path | None = None,
 ) -> Sources:  # fmt: skip
     """Read the training (or, `held_out`, the validation) part of a data folder into memory.
 
     data/people/*.webp       RGBA cut-outs, straight alpha
     data/backgrounds/*.webp  photographs without people
     data/scenes/x.webp .png  photographs with instance ids (0 = background)
-    data/unions/x.webp .png  photographs with one mask for everyone; `singles` names those that
-                             show exactly one person, `groups` those whose mask covers several
+    data/unions/x.webp .png  photographs with one mask for everyone
+    `labels` is a JSON file of what was seen by eye, names of pictures: "single" unions show exactly
+    one person, "group" unions several; others are not used.  "peopled" backgrounds do show somebody
+    and are left out.
     `rendered` is a folder written by `python -m matting.synthesis humans`.
     `limit` reads only so many of each kind, spread over the list (for tests and quick looks).
     """
+
+    seen = json.loads(labels.read_text()) if labels else {}
 
     def listed(folder: Path) -> list[Path]:
         found = sorted(folder.glob("*.webp"))
@@ -141,7 +145,9 @@ def load(
         cutouts = list(
             pool.map(lambda p: read_cutout(p, tall), split(listed(data / "people"), held_out))
         )
-        backgrounds = list(pool.map(read_picture, split(listed(data / "backgrounds"), held_out)))
+        empty = split(listed(data / "backgrounds"), held_out)
+        empty = [path for path in empty if path.stem not in seen.get("peopled", ())]
+        backgrounds = list(pool.map(read_picture, empty))
 
         def photo(path: Path, instances: bool) -> Photo:
             ids = read_picture(path.with_suffix(".png"), cv2.IMREAD_UNCHANGED)
@@ -155,8 +161,8 @@ def load(
         photos = list(
             pool.map(lambda p: photo(p, True), [p for p in scenes if p not in measured][:limit])
         )
-        for stems, instances in ((singles, True), (groups, False)):
-            for stem in stems[:limit]:
+        for kind, instances in (("single", True), ("group", False)):
+            for stem in seen.get(kind, ())[:limit]:
                 path = data / "unions" / f"{stem}.webp"
                 if not path.exists():
                     raise DataError(f"{path}: named as a labelled photograph, not found")
@@ -167,8 +173,3 @@ def load(
         made = listed(rendered / "people") if rendered else []
         people = list(pool.map(lambda p: read_cutout(p, tall, p.name.startswith("full_")), made))
     return Sources(cutouts, backgrounds, photos, people)
-
-
-def load_labels(path: Path) -> dict[str, list[str]]:
-    """The union photographs by what their one mask means: {"single": [...], "group": [...]}."""
-    return json.loads(path.read_text())

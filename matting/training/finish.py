@@ -28,7 +28,7 @@ from matting.training.recipe import RecipeError, build
 class Recipe:
     weights: str  # the finished network; the heads are added to it, and its ONNX made anew
     data: str  # folder with people/ and backgrounds/
-    labels: str | None = None  # as for the network: which photographs show one person
+    labels: str | None = None  # as for the network: what pictures show, seen by eye
     rendered: str | None = None  # folder of `python -m matting.synthesis humans`
     size: tuple[int, int] = (288, 512)  # (H, W) the network sees
     verdict: verdict.Plan = field(default_factory=verdict.Plan)
@@ -56,12 +56,12 @@ def run(recipe: Recipe) -> dict[str, dict[str, float]]:
     weights, folder, size = Path(recipe.weights), Path(recipe.data), recipe.size
     network, header = live.load(weights)
     network.without_heads()
-    labels = material.load_labels(Path(recipe.labels)) if recipe.labels else {}
+    labels = Path(recipe.labels) if recipe.labels else None
     learn = material.load(
-        folder, singles=labels.get("single", ()), limit=recipe.limit, tall=400,
+        folder, labels=labels, limit=recipe.limit, tall=400,
         rendered=Path(recipe.rendered) if recipe.rendered else None,
     )  # fmt: skip
-    unseen = material.load(folder, held_out=True, limit=recipe.limit, tall=400)
+    unseen = material.load(folder, held_out=True, labels=labels, limit=recipe.limit, tall=400)
 
     people = identity.sightings(network, recipe.identity, learn, size, recipe.seed)
     network.looks = identity.usual_looks(people)

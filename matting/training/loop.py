@@ -165,11 +165,9 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
     if (run.folder / "state.pt").exists():
         run.resume()
         print(f"going on from step {run.step} of {recipe.steps}", file=sys.stderr)
-    labels = material.load_labels(Path(recipe.labels)) if recipe.labels else {}
-    data = Path(recipe.data)
     train_on = material.load(
-        data, singles=labels.get("single", ()), groups=labels.get("group", ()), limit=recipe.limit,
-        rendered=Path(recipe.rendered) if recipe.rendered else None,
+        Path(recipe.data), labels=Path(recipe.labels) if recipe.labels else None,
+        limit=recipe.limit, rendered=Path(recipe.rendered) if recipe.rendered else None,
     )  # fmt: skip
     exam = Exam(recipe, device)
     progress = Progress(recipe.steps, run.folder / "log.ndjson")

@@ -34,7 +34,7 @@ class Recipe:
     rendered: str | None = None  # folder of `python -m matting.synthesis humans`
     start: str | None = None  # trained weights to go on from
     backbone: str | None = None  # weights of the backbone alone, from another task; over `start`'s
-    labels: str | None = None  # which union photographs show one person, which several
+    labels: str | None = None  # what pictures show, seen by eye
     weights: str | None = None  # where a finished run is published, if it is better
     sizes: Sizes = field(default_factory=Sizes)
     seed: int = 1

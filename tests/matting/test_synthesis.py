@@ -133,3 +133,14 @@ def test_rendered_people_teach_and_never_examine(drawn_data, tmp_path):
 def test_a_folder_without_rendered_people_is_named(drawn_data, tmp_path):
     with pytest.raises(DataError, match="people"):
         load(drawn_data, rendered=tmp_path)
+
+
+def test_backgrounds_that_show_somebody_are_left_out_and_nothing_else_moves(drawn_data, tmp_path):
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"peopled": ["b_00", "b_07"]}')
+    for held_out, there in ((False, 20), (True, 1)):
+        every = load(drawn_data, held_out=held_out).backgrounds
+        empty = load(drawn_data, held_out=held_out, labels=labels).backgrounds
+        assert len(every) == there and len(empty) == there - 1
+        left = every[1:] if not held_out else []
+        assert all(np.array_equal(a, b) for a, b in zip(empty, left, strict=True))
