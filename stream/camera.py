@@ -224,6 +224,8 @@ class LiveSource:
         self._stop = threading.Event()
         self._place: Newest[tuple[Any, float]] = Newest()
         self._to_rgb = _ToRgb()
+        self._turned_like: tuple[int, int, int] | None = None  # what `_upright` was read from
+        self._upright = "same"
         self._reader: _Reader | None = None
         if self.kind != "browser":
             self._reader = _Reader(self)
@@ -297,14 +299,19 @@ class LiveSource:
     def _arrived(self, picture: Any) -> None:
         if self.state != "playing":
             self.state, self.problem = "playing", ""
+            self._turned_like = None  # another connection may be another camera
         self.received += 1
         self._place.put((picture, self._clock()))
 
     # -- making frames -------------------------------------------------------------------
 
     def _rgb(self, picture: av.VideoFrame) -> np.ndarray:
-        upright, _ = _orientation(picture)
-        return turned(self._to_rgb(picture, (picture.height, picture.width)), upright)
+        # A frame whose side data were read is kept by PyAV until Python looks for reference cycles,
+        # which can be a hundred pictures later; so they are read when something else has changed.
+        like = picture.rotation, picture.height, picture.width
+        if like != self._turned_like:
+            self._turned_like, self._upright = like, _orientation(picture)[0]
+        return turned(self._to_rgb(picture, (picture.height, picture.width)), self._upright)
 
     def _stamped(self, rgb: np.ndarray, arrived: float) -> Frame:
         pts = max(self._last_pts + 1, round((arrived - self._begun) * TICKS))

@@ -26,7 +26,6 @@ from matting.frames import Frame, Mattes, no_one
 from stream.camera import LiveSource, Shot, slate
 from stream.compose import Composer, Look, mark_colour
 from stream.edges import Edges, edged
-from stream.heap import Tidy
 from stream.sinks import Recording, Shown, Sink
 from stream.stages import Engine, Tracker
 
@@ -251,9 +250,8 @@ class Live:
         tracker, state = self._new_tracker(), self._engine.start()
         self._tracker_names = getattr(tracker, "names", self._tracker_names)
         last_arrival, was, failures = 0.0, "", 0
-        begun, tidy = self.begun, Tidy()
+        begun = self.begun
         while not self._stop.is_set():
-            tidy()
             self._take_over_source()
             source = self.source
             shot = self._take(source)

@@ -1,16 +1,18 @@
 """Live: the newest picture wins, and nothing that happens to a source ends it."""
 
+import gc
 import socket
 import threading
 import time
 
+import av
 import numpy as np
 import pytest
 
 from matting.frames import no_one
 from stream import camera as camera_room
 from stream.camera import LiveSource, Wanted, address_of, redacted, slate
-from stream.decode import InputError
+from stream.decode import InputError, open_source
 from stream.edges import Edges, edged
 from stream.live import Live, Wishes
 from stream.newest import Newest
@@ -125,6 +127,35 @@ def test_a_file_is_played_at_its_own_speed_and_ends(tmp_path):
     assert not any(shot.slate for shot in shots)
     times = [shot.frame.seconds for shot in shots]
     assert times == sorted(set(times))
+
+
+def test_a_file_that_asks_to_be_turned_and_mirrored_is_shown_upright(tmp_path):
+    for name, wish in (("a", {"rotation": 90}), ("b", {"mirrored": True})):
+        clip = write_clip(tmp_path / f"{name}.mp4", frames=4, rate=30, **wish)
+        with open_source(str(clip)) as file:
+            true = next(file.frames()).rgb
+        with LiveSource(str(clip)) as source:
+            shot = None
+            while shot is None:
+                shot = source.take(0.1)
+        assert np.array_equal(shot.frame.rgb, true), wish
+
+
+def test_pictures_that_were_shown_are_let_go_at_once(tmp_path):
+    """Not when Python next looks for reference cycles: that is a hundred pictures later."""
+    clip = write_clip(tmp_path / "clip.mp4", frames=60, rate=60)
+    gc.collect()
+    gc.disable()
+    try:
+        with LiveSource(str(clip)) as source:
+            shown = 0
+            while not source.ended:
+                shown += source.take(0.1) is not None
+        held = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert shown >= 20
+    assert held <= 5
 
 
 def test_a_camera_that_is_unplugged_or_silent_shows_a_slate_and_comes_back(monkeypatch):
