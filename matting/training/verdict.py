@@ -3,7 +3,8 @@
 The network looks at made scenes, labelled photographs and many pictures without people, and every
 code it half believes in becomes a *trial*: what it claims, and whether somebody is there.  A small
 network learns from these; several are trained, each without a share of the pictures, and added up
-into one.  On the pictures each did not see, the bar is set: as many people as before must pass.
+into one.  On the pictures with people each did not see, the bar is set: where people who are
+missed and things that pass are fewest together.
 """
 
 from __future__ import annotations
@@ -150,14 +151,23 @@ def fitted(plan: Plan, data: Trials, code: int, seed: int) -> Verdict:
         judges.append(_taught(plan, seen[use], data.somebody[use].float()))
         with torch.inference_mode():
             unseen[aside] = judges[-1](seen[aside])[:, 0]
-    passed = (data.score[data.somebody] > 0).float().mean()
-    bar = unseen[data.somebody].quantile(1 - passed)
+    used = data.clear & ~data.empty
+    bar = fairest(unseen[used], data.somebody[used])
     with torch.no_grad():
         made.read.weight.copy_(torch.cat([j[1].weight for j in judges]))
         made.read.bias.copy_(torch.cat([j[1].bias for j in judges]))
         made.judge.weight.copy_(torch.cat([j[4].weight for j in judges], 1) / plan.judges)
         made.judge.bias.copy_(torch.stack([j[4].bias for j in judges]).mean(0) - bar)
     return made.eval()
+
+
+def fairest(score: Tensor, somebody: Tensor) -> Tensor:
+    """The bar, of scores (T,), above which people less others are most."""
+    order = score.argsort(descending=True)
+    gain = torch.where(somebody[order], 1, -1).cumsum(0)
+    last = int(gain.argmax())  # the last that passes
+    below = order[min(last + 1, len(order) - 1)]
+    return (score[order[last]] + score[below]) / 2
 
 
 def _taught(plan: Plan, seen: Tensor, somebody: Tensor) -> nn.Sequential:

@@ -33,7 +33,8 @@ def made_trials(
     return verdict.Trials(
         torch.from_numpy(seen), torch.from_numpy(score.astype(np.float32)),
         torch.from_numpy(somebody), torch.ones(len(somebody), dtype=torch.bool),
-        torch.from_numpy(rng.integers(0, 900, len(somebody))), torch.from_numpy(~somebody),
+        torch.from_numpy(rng.integers(0, 900, len(somebody))),
+        torch.from_numpy(~somebody & (rng.random(len(somebody)) < 0.7)),
     )  # fmt: skip
 
 
@@ -51,6 +52,14 @@ def test_verdict_passes_as_many_people_and_far_fewer_things():
     assert before.empty > 1000, "the case is too easy"
     assert after.found >= 0.97 * before.found
     assert after.empty <= before.empty / 10
+
+
+def test_the_bar_lies_where_misses_and_strangers_are_fewest():
+    score = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0])
+    somebody = torch.tensor([True, True, False, True, True, False, False])
+    assert verdict.fairest(score, somebody) == 0.5
+    assert verdict.fairest(-score, ~somebody) == -0.5
+    assert verdict.fairest(score, torch.ones(7, dtype=torch.bool)) == -1.0
 
 
 def test_second_answers_for_a_person_teach_nothing():
