@@ -119,7 +119,7 @@ runs/movenet.safetensors: $(VENV)/dev.stamp
 train: $(VENV)/dev.stamp runs/movenet.safetensors
 	$(BIN)/python -m matting.training configs/train_live.yaml
 	$(BIN)/python -m matting.training configs/train_live.yaml --publish
-	$(BIN)/python -m matting.training.finish configs/finish_live.yaml
+	$(BIN)/python -m matting.training.finish configs/train_finish.yaml
 
 clean:
 	rm -rf $(VENV) build troupe.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -44,7 +44,7 @@ class EngineSettings:
     )  # fmt: skip
     weights: str | None = None  # a file of trained weights; nothing = the ones that are shipped
     threads: int | None = number(None, 1, 1024)  # CPU threads of the network; nothing = all cores
-    score_threshold: float = number(0.3, 0, 1)  # low: weak detections keep people alive
+    score_threshold: float = number(0.1, 0, 1)  # low: weak detections keep people alive
     # Pixels of the picture the network works on, whatever its shape (288 x 512).  Fewer are quicker
     # and see less: configs/latency.yaml.  Engines on a GPU have plans for this number alone.
     pixels: int = number(147_456, 16_384, 1_048_576)

@@ -37,7 +37,7 @@ def available() -> list[Available]:
 
 def load_engine(
     names: Sequence[str], weights: Path | str, *, threads: int | None = None,
-    score_threshold: float = 0.3, pixels: int = AREA, precision: str = "fp16", in_flight: int = 3,
+    score_threshold: float = 0.1, pixels: int = AREA, precision: str = "fp16", in_flight: int = 3,
     plans: Path | str | None = None, log: Log | None = None,
 ) -> Engine:  # fmt: skip
     """The first backend of `names` that can run here, loaded and warm.

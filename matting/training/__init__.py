@@ -9,5 +9,5 @@ loop.py     the run: resume, schedule, moving average, checkpoints, publishing
 showing.py  pictures shown to a finished network, one at a time, to learn from its answers:
 verdict.py  who is somebody, once it is known what a code claims
 identity.py who is who over time
-finish.py   puts both into the weights: python -m matting.training.finish configs/finish_live.yaml
+finish.py   puts both into the weights: python -m matting.training.finish configs/train_finish.yaml
 """

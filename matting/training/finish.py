@@ -98,7 +98,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m matting.training.finish", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("recipe", type=Path, help="YAML, e.g. configs/finish_live.yaml")
+    parser.add_argument("recipe", type=Path, help="YAML, e.g. configs/train_finish.yaml")
     parser.add_argument("--threads", type=int, help="CPU threads; default: all")
     args = parser.parse_args()
     if args.threads:
