@@ -47,8 +47,8 @@ SEED = 4711  # of the made scenes
 SIZE = (576, 1024)
 WORST = 10
 CONFIDENT = 0.5
-# How many people are in each, counted by eye: `bird` has one at the right edge, and a shoulder.
 LABELS = Path(__file__).parents[1] / "configs/photo_labels.json"  # one "empty" picture is not
+# How many people are in each, counted by eye: `bird` has one at the right edge, and a shoulder.
 WEBCAMS = {"again": 1, "bird": 3, "help": 1, "school": 1}
 COLOURS = np.array([(230, 80, 60), (70, 110, 230), (70, 190, 90), (240, 200, 60), (190, 90, 220),
                     (80, 210, 220)], np.float32)  # fmt: skip
@@ -358,6 +358,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
                     engine, settings,
                     {data / "clips" / f"{name}.mkv": people for name, people in WEBCAMS.items()},
                 ),
+                # read anew: made scenes keep every background, or older figures say nothing
                 "empty": lambda: empty(
                     engine, material.load(data, held_out=True, labels=LABELS).backgrounds
                 ),

@@ -44,6 +44,7 @@ from matting.frames import UNTRACKED, Frame, Mattes
 from matting.metrics import IdentityFrame, gap_scores, identity_scores
 from matting.synthesis.scenes import Motion, Sample, Scene, crop_to, random_actor, render
 from matting.synthesis.sources import Cutout, Sources, load
+from matting.training.showing import as_image, on_cells
 from run_stream import WEIGHTS, new_tracker
 from stream.stages import Matted, follow, matte
 from tracking.offline import SecondLook
@@ -147,12 +148,9 @@ class TrueEyes:
         alpha = sample.alpha[seen]
         image = shrink(sample.rgb, working_size(sample.rgb.shape[:2]))
         with torch.inference_mode():
-            given = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 127.5 - 1
+            given = as_image(image[0])
             _, x4, x8, x16, _ = self._network.backbone(given)
-            coarse = np.zeros((len(alpha), *x8.shape[2:]), np.float32)
-            for cells, matte_ in zip(coarse, alpha, strict=True):
-                cells[:] = cv2.resize(matte_, cells.shape[::-1], interpolation=cv2.INTER_AREA)
-            coarse /= 255
+            coarse = on_cells(alpha, x8.shape[2:])
             location = torch.logit(torch.from_numpy(coarse), 1e-3)[None]
             looks = self._network.looks(given, x4, x8, x16, location, torch.ones(1, len(alpha)))
             code = self._network.identity(looks)[0].numpy()
