@@ -103,6 +103,7 @@ class Gallery:
         self._ids: list[int] = []
         self._codes: list[np.ndarray] = []  # (k, D)
         self._left: list[float] = []  # seconds
+        self._mains: np.ndarray | None = None  # stacked once, and again when somebody comes or goes
         self.kept: set[int] = set()
 
     def __len__(self) -> int:
@@ -122,13 +123,16 @@ class Gallery:
 
     def mains(self, width: int) -> np.ndarray:
         """(people, D) each one's usual code."""
-        return np.stack([c[0] for c in self._codes]) if self._codes else np.zeros((0, width))
+        if self._mains is None:
+            self._mains = np.array([c[0] for c in self._codes]).reshape(len(self._codes), width)
+        return self._mains
 
     def add(self, identity: int, codes: np.ndarray, left: float) -> None:
         """codes (k, D), the usual one first."""
         self._ids.append(identity)
         self._codes.append(np.atleast_2d(codes))
         self._left.append(left)
+        self._mains = None
         if len(self._ids) > self._capacity:
             oldest = [i for i, number in enumerate(self._ids) if number not in self.kept]
             if oldest:
@@ -148,6 +152,7 @@ class Gallery:
 
     def _drop(self, index: int) -> None:
         del self._ids[index], self._codes[index], self._left[index]
+        self._mains = None
 
 
 def common_code(known: np.ndarray) -> np.ndarray:

@@ -367,7 +367,7 @@ class Tracker:
         coarse = thumbnails(mattes.coarse)
         crowd = box_overlap(box, box)
         crowd.flat[:: len(box) + 1] = 0  # nobody crowds themself
-        near = np.flatnonzero((crowd > TWIN_BOXES).any(1) & keep)
+        near = ((crowd > TWIN_BOXES).any(1) & keep).nonzero()[0]
         if len(near) and coarse.shape[1:] != (1, 1):
             near = near[np.argsort(-score[near], kind="stable")]  # the better of two is kept
             twins = matte_overlap(coarse[near], coarse[near])
@@ -423,8 +423,8 @@ class Tracker:
             allowed &= ~unlike
         option = allowed & (likeness > wanted.min_overlap)
         clear = option & (option.sum(1) == 1)[:, None] & (option.sum(0) == 1)
-        rows = np.flatnonzero(confirmed & ~clear.any(1))
-        columns = np.flatnonzero(confident & ~clear.any(0))
+        rows = (confirmed & ~clear.any(1)).nonzero()[0]
+        columns = (confident & ~clear.any(0)).nonzero()[0]
         score = likeness.copy()
         if len(rows) and len(columns):
             open_ = np.ix_(rows, columns)
@@ -558,13 +558,15 @@ class Tracker:
             # a code seen in a crowd, or on a weak detection, is partly someone else's
             alone = seen.alone & (seen.score >= self.settings.confident_score)
             rate = np.maximum(1 / known.hits[rows], LEARNING_RATE)
-            rate = np.where(alone[columns] | (known.id[rows] == 0), rate, 0.0)
-            x, width = seen.box[columns][:, [0, 2]], seen.size[1]
-            coming = (x[:, 0] < EDGE * width) | (x[:, 1] > (1 - EDGE) * width)
-            coming |= known.hits[rows] > self.settings.confirm_hits  # and nobody knows yet who
-            rate = np.where(coming & (known.id[rows] == 0), np.maximum(rate, HALF_SEEN), rate)
+            tentative = known.id[rows] == 0
+            rate[~(alone[columns] | tentative)] = 0.0
+            if tentative.any():
+                left, right = seen.box[columns, 0], seen.box[columns, 2]
+                coming = (left < EDGE * seen.size[1]) | (right > (1 - EDGE) * seen.size[1])
+                coming |= known.hits[rows] > self.settings.confirm_hits  # and nobody knows yet who
+                rate = np.where(coming & tentative, np.maximum(rate, HALF_SEEN), rate)
             known.code[rows] = blended(known.code[rows], seen.code[columns], rate)
-            new = alone[columns] & (known.id[rows] > 0)
+            new = alone[columns] & ~tentative
             new &= (self._frame - known.born[rows]) % ALBUM_FRAMES == 0
             for row, column in zip(rows[new].tolist(), columns[new].tolist(), strict=True):
                 self._album.consider(int(known.id[row]), seen.code[column])
@@ -748,7 +750,7 @@ class Tracker:
             | (known.seen < self._frame - wanted.confirm_frames)
         )
         long_gone = (known.id > 0) & (now - known.seen_seconds > wanted.coast_seconds)
-        for row in np.flatnonzero(long_gone).tolist():
+        for row in long_gone.nonzero()[0].tolist():
             self._leave(known, row)
         self._gallery.forget_before(now - wanted.memory_seconds)
         stays = ~(hopeless | long_gone | (known.id == _GONE))
@@ -869,7 +871,7 @@ class _Pairs:
         return option & self._open_rows[:, None] & self._open_columns
 
     def detections_left(self) -> np.ndarray:
-        return np.flatnonzero(self._open_columns)
+        return self._open_columns.nonzero()[0]
 
 
 def _pointed_at(point: tuple[float, float], seen: _Seen, mattes: Mattes) -> int | None:

@@ -40,4 +40,5 @@ class InstanceDecoder(nn.Module):
         m16 = self.m16(torch.cat([united16, f16], 1))
         t8 = self.t8(torch.cat([united, up_to(m16, united), x8], 1))
         t4 = self.t4(torch.cat([up_to(t8, x4), x4], 1))
+        image2 = image2.to(x2.dtype)  # or mixed precision would widen all three
         return Fine(t8, self.d2(torch.cat([up_to(t4, x2), x2, image2], 1)), united16)

@@ -75,8 +75,11 @@ def killed(clip, out, after, slow="0.02", *options):
     seen = []
     try:
         while process.poll() is None:
-            left = unfinished(out)
-            count = len(left.walk()[0].pts) if left else 0
+            try:
+                left = unfinished(out)
+                count = len(left.walk()[0].pts) if left else 0
+            except FileNotFoundError:  # the run ended between two looks
+                continue
             seen += [time.monotonic()] * (count - len(seen))
             if count >= after:
                 break
