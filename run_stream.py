@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from engines.base import Engine
     from matting.frames import Frame, Mattes
     from stream.compose import Composer
-    from stream.decode import Source
+    from stream.decode import Limits, Source
     from stream.encode import Deliverables
     from stream.finalize import Wishes
     from stream.resume import Begun, Notes
@@ -112,7 +112,7 @@ def _run(request: Request, console: Console, stop: Stop, load_engine: LoadEngine
 
         @cache  # loaded for the first input that can be read, kept for the others
         def engine() -> Engine:
-            loaded = ready_engine(settings, console, load_engine)
+            loaded = ready_engine(settings, console.note, load_engine)
             held.callback(loaded.close)
             return loaded
 
@@ -165,7 +165,6 @@ def matte_one(
     """One input from decode to files: the pipeline."""
     from engines.guard import GuardedEngine
     from stream.compose import Composer, Look
-    from stream.decode import Limits, open_source
     from stream.encode import Deliverables, run_head
     from stream.overlap import ahead
     from stream.resume import finished
@@ -174,25 +173,14 @@ def matte_one(
     stop = stop or Stop()
     look = Look.of(settings.look.background, settings.look.people)
     depth = settings.pipeline
-    limits = Limits(settings.limits.max_pixels, settings.limits.max_seconds)
-    part = settings.input
     wishes = wishes_of(settings)
     wanted = settings.output
     with (
-        open_source(
-            uri,
-            start=part.start,
-            end=part.end,
-            limits=limits,
-            decoder=depth.decoder,
-            video_stream=part.video_stream,
-        ) as source,
+        open_part(uri, settings) as source,
         Composer(look, source.size) if wanted.composite else nullcontext() as composer,
     ):
         loaded = engine()  # after these: a missing file should not wait for a network to load
-        tracker, names = named_tracker(
-            uri, settings, loaded, limits=limits, video_stream=part.video_stream
-        )
+        tracker, names = named_tracker(uri, settings, loaded)
         network = GuardedEngine(loaded, tell=source.damage.append, note=console.warning)
         about = {
             "engine": network.name,
@@ -239,7 +227,7 @@ def matte_one(
                 _write(pictures, files, console, notes)
             stopped = stop.signal is not None
             report = files.finish(complete=not stopped)
-        names(out, report.people, console)
+        names(out, report.people, console.warning)
         for note in [*source.notes, *report.notes]:
             console.note(f"note: {note}")
         for damage in source.damage:
@@ -262,6 +250,23 @@ def _delivered(out: Path, wishes: Wishes, uri: str, console: Console) -> list[st
     for note in made.notes:
         console.note(f"note: {note}")
     return [str(path) for path in made.paths]
+
+
+def open_part(uri: str, settings: Settings) -> Source:
+    """The part of an input that is wanted.  Raises InputError."""
+    from stream.decode import open_source
+
+    part = settings.input
+    return open_source(
+        uri, start=part.start, end=part.end, limits=_limits(settings),
+        decoder=settings.pipeline.decoder, video_stream=part.video_stream,
+    )  # fmt: skip
+
+
+def _limits(settings: Settings) -> Limits:
+    from stream.decode import Limits
+
+    return Limits(settings.limits.max_pixels, settings.limits.max_seconds)
 
 
 def wishes_of(settings: Settings) -> Wishes | None:
@@ -425,25 +430,26 @@ def new_tracker(settings: Settings) -> Tracker:
 
 
 def named_tracker(
-    uri: str, settings: Settings, engine: Engine, **opening: Any
-) -> tuple[Tracker, Callable[[Path, list[int], Console], None]]:
+    uri: str, settings: Settings, engine: Engine
+) -> tuple[Tracker, Callable[[Path, list[int], Callable[[str], None]], None]]:
     """A tracker who knows the people with a name, and what to do with the names in the end: they
     go into the results of a folder, and what was seen of them into the roster."""
     tracker, wanted = new_tracker(settings), settings.people
     if not wanted.enroll and wanted.roster is None:
-        return tracker, lambda out, people, console: None
+        return tracker, lambda out, people, warn: None
     from commands.enrol import enrol, roster_of
     from stream.identities import rename
 
     weights = Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
     roster = roster_of(wanted.roster, weights)
-    enrol(roster, wanted.enroll, uri, engine, **opening)
+    enrol(roster, wanted.enroll, uri, engine, limits=_limits(settings),
+          video_stream=settings.input.video_stream)  # fmt: skip
     roster.brief(tracker, Path(uri).name)
 
-    def finish(out: Path, people: list[int], console: Console) -> None:
+    def finish(out: Path, people: list[int], warn: Callable[[str], None]) -> None:
         for pin in tracker.missed_pins:
             x, y = pin.point
-            console.warning(f"nobody was at {x:g},{y:g} of {pin.seconds:g} s to be {pin.name}")
+            warn(f"nobody was at {x:g},{y:g} of {pin.seconds:g} s to be {pin.name}")
         if named := {number: tracker.names[number] for number in people if number in tracker.names}:
             rename(out, named)
         roster.learn(tracker.known_codes())
@@ -463,9 +469,10 @@ def shared_names(settings: Settings, engine: Engine) -> SharedNames:
 
 
 def ready_engine(
-    settings: Settings, console: Console, load_engine: LoadEngine | None = None
+    settings: Settings, note: Callable[[str], None], load_engine: LoadEngine | None = None
 ) -> Engine:
-    """The engine of the settings: the first backend on the list that can run here."""
+    """The engine of the settings: the first backend on the list that can run here.  `note` is told
+    which, and why not those before it."""
     if load_engine is None:
         import engines
 
@@ -480,7 +487,7 @@ def ready_engine(
         precision=wanted.precision,
         in_flight=wanted.in_flight,
         plans=wanted.plans,
-        log=console.note,
+        log=note,
     )
 
 

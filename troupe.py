@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property
@@ -26,10 +28,18 @@ import numpy as np
 from configs.schema import Settings, load
 from engines.guard import GuardedEngine
 from matting.frames import Frame, Instance, Mattes
-from run_stream import WEIGHTS, LoadEngine, matted, new_tracker
+from run_stream import (
+    LoadEngine,
+    matted,
+    named_tracker,
+    new_tracker,
+    open_part,
+    ready_engine,
+    shared_names,
+)
 from stream.camera import LiveSource, Wanted
 from stream.compose import Composer, Look
-from stream.decode import open_source
+from stream.fill import fill
 from stream.live import named_now
 from stream.overlap import ahead
 from stream.stages import follow, matte, matte_each
@@ -47,8 +57,13 @@ TICKS = 90_000  # of the times that arrays are given, per second
 class TroupeFrame:
     """One picture and everyone in it.  Its arrays are the caller's to keep."""
 
-    def __init__(self, frame: Frame, mattes: Mattes, compose: Callable[[], np.ndarray]) -> None:
+    def __init__(
+        self, frame: Frame, mattes: Mattes, names: Mapping[int, str],
+        compose: Callable[[], np.ndarray],
+    ) -> None:  # fmt: skip
         self._frame, self.mattes, self._compose = frame, mattes, compose
+        # id -> name, of the people in the picture who were enrolled
+        self.names = {number: names[number] for number in mattes.ids.tolist() if number in names}
 
     @property
     def rgb(self) -> np.ndarray:
@@ -134,18 +149,7 @@ class Troupe:
         new_tracker(settings)
         self._look = Look.of(settings.look.background, settings.look.people)
         Composer(self._look, (16, 16)).close()  # a background that cannot be read is told now
-        if load_engine is None:
-            import engines
-
-            load_engine = engines.load_engine
-        wanted = settings.engine
-        loaded = load_engine(
-            wanted.backends,
-            Path(wanted.weights) if wanted.weights else WEIGHTS,
-            threads=wanted.threads,
-            score_threshold=wanted.score_threshold,
-            log=LOG.info,
-        )
+        loaded = ready_engine(settings, LOG.info, load_engine)
         self._engine: Engine = GuardedEngine(loaded, tell=LOG.warning, note=LOG.warning)
 
     @property
@@ -176,6 +180,9 @@ class Troupe:
         address, "screen" or "test"; or any iterable of (H, W, 3) uint8 RGB arrays, `rate` per
         second.  `size` (H, W) is asked of a camera.  `live` plays a file at its own speed, dropping
         what cannot be kept up with.  Leaving the loop closes the source.
+
+        Settings count as on the command line: `input` and `people.second_look` for files, where the
+        second look holds every frame back until the last was seen.
         """
         if isinstance(source, int):
             source = str(source)
@@ -196,32 +203,47 @@ class Troupe:
     # -- the three kinds of sources
 
     def _every(self, uri: str) -> Iterator[TroupeFrame]:
-        chosen = self.settings.input.video_stream
+        tracker, keep_names = named_tracker(uri, self.settings, self._engine)
         with (
-            open_source(uri, video_stream=chosen) as source,
+            open_part(uri, self.settings) as source,
             Composer(self._look, source.size) as composer,
+            tempfile.TemporaryDirectory(prefix="troupe-") as working,
         ):
             depth = self.settings.pipeline.decode_ahead
-            with ahead(source.frames(), depth=depth, name="decode") as frames:
-                for frame, mattes in matted(frames, self._engine, source, self.settings):
-                    yield self._framed(frame, mattes, composer)
+            try:
+                with ahead(source.frames(), depth=depth, name="decode") as frames:
+                    for frame, mattes in matted(
+                        frames, self._engine, source, self.settings, tracker=tracker,
+                        working=Path(working),
+                    ):  # fmt: skip
+                        yield self._framed(frame, mattes, composer, tracker.names)
+            finally:
+                keep_names(Path(), [], LOG.warning)
 
     def _arrays(self, pictures: Iterable[np.ndarray], rate: float) -> Iterator[TroupeFrame]:
         step = round(TICKS / rate)
         frames = (
             Frame(rgb, index * step, Fraction(1, TICKS)) for index, rgb in enumerate(pictures)
         )
+        names = shared_names(self.settings, self._engine)
+        tracker = names.brief(new_tracker(self.settings), "")
+        followed = follow(matte(frames, self._engine), tracker)
+        if gaps := self.settings.people.fill_gaps:
+            followed = fill(followed, gaps)
         composer = None
         try:
-            for frame, mattes in follow(matte(frames, self._engine), new_tracker(self.settings)):
+            for frame, mattes in followed:
                 composer = composer or Composer(self._look, frame.size)
-                yield self._framed(frame, mattes, composer)
+                yield self._framed(frame, mattes, composer, tracker.names)
         finally:
             if composer:
                 composer.close()
+            names.finish()
 
     def _newest(self, uri: str, size: tuple[int, int] | None) -> Iterator[TroupeFrame]:
-        tracker, state = new_tracker(self.settings), self._engine.start()
+        names = shared_names(self.settings, self._engine)
+        tracker = names.brief(new_tracker(self.settings), uri)
+        state = self._engine.start()
         composer = None
         with LiveSource(uri, Wanted(size)) as source:
             try:
@@ -232,16 +254,20 @@ class Troupe:
                     mattes, state = self._engine.step(shot.frame.rgb, state)
                     mattes = named_now(mattes, tracker, shot.frame.seconds, shot.frame.rgb)
                     composer = composer or Composer(self._look, shot.frame.size)
-                    yield self._framed(shot.frame, mattes, composer)
+                    yield self._framed(shot.frame, mattes, composer, tracker.names)
             finally:
                 if composer:
                     composer.close()
+                names.finish()
 
-    def _framed(self, frame: Frame, mattes: Mattes, composer: Composer | None) -> TroupeFrame:
+    def _framed(
+        self, frame: Frame, mattes: Mattes, composer: Composer | None,
+        names: Mapping[int, str] = types.MappingProxyType({}),
+    ) -> TroupeFrame:  # fmt: skip
         def compose() -> np.ndarray:
             if composer is not None:
                 return composer.compose(frame, mattes)
             with Composer(self._look, frame.size) as own:
                 return own.compose(frame, mattes)
 
-        return TroupeFrame(frame, mattes, compose)
+        return TroupeFrame(frame, mattes, names, compose)

@@ -40,7 +40,7 @@ def measured(
 ) -> dict[str, Any]:
     """Both speeds, round by round, and the stages one by one."""
     console = Console(quiet=True)
-    engine = run_stream.ready_engine(settings, console, load_engine)
+    engine = run_stream.ready_engine(settings, console.note, load_engine)
     try:
         pictures = _pictures(clip)
         _bare(engine, pictures, 10)  # the first picture of a size may compile

@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     said = parser.parse_args(argv)
 
     def work() -> int:
-        engine = run_stream.ready_engine(load(), Console(quiet=True))
+        engine = run_stream.ready_engine(load(), Console(quiet=True).note)
         with open_source(said.clip) as source:
             frames = list(itertools.islice(source.frames(), said.frames))
         mattes = []

@@ -68,7 +68,7 @@ class SharedNames:
         for name, how in wanted.items():
             if POINT.match(how):
                 raise ConfigError(
-                    f"--enroll {name}={how} points at a moment of one input, and live sources have "
+                    f"--enroll {name}={how} points at a moment of one file, and here there is "
                     f"none; give a picture: --enroll {name}=PICTURE"
                 )
         self._path = path

@@ -56,7 +56,7 @@ def run(
     edges = Edges(settings.live.expand_pixels, settings.live.feather_pixels)
     _check_extras(request)
     with ExitStack() as held:
-        loaded = ready_engine(settings, console, load_engine)
+        loaded = ready_engine(settings, console.note, load_engine)
         held.callback(loaded.close)
         engine = GuardedEngine(loaded, tell=console.warning, note=console.note)
         sinks = _sinks(request)
@@ -76,7 +76,7 @@ def run(
             if request.record:
                 live.record(request.record)
             _until(stop, live, request, console)
-        keep_names(Path(), [], console)  # in the roster; recordings have them from `live`
+        keep_names(Path(), [], console.warning)  # in the roster; recordings have them from `live`
         return _outcome(stop, live, console)
 
 
@@ -108,7 +108,7 @@ def run_many(
         )  # fmt: skip
 
     with ExitStack() as held:
-        loaded = ready_engine(settings, console, load_engine)
+        loaded = ready_engine(settings, console.note, load_engine)
         held.callback(loaded.close)
         engine = GuardedEngine(
             loaded,

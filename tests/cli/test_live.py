@@ -173,7 +173,7 @@ def test_many_sources_share_who_has_a_name_and_keep_what_all_of_them_saw(clip, t
 
     assert live("--config", both, "--record", tmp_path / "take",
                 "--enroll", f"bert={portrait}", "--roster", roster) == 0  # fmt: skip
-    with pytest.raises(ConfigError, match="live sources have none; give a picture"):
+    with pytest.raises(ConfigError, match="here there is none; give a picture"):
         live("--config", both, "--record", tmp_path / "no", "--enroll", "bert=0.1@20,20")
 
     for name in ("door", "desk"):

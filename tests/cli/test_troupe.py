@@ -4,6 +4,7 @@ import sys
 import types
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +18,10 @@ def troupe(**about):
     made = Troupe(load_engine=lambda *names, **settings: SquaresEngine(), **about)
     assert made.engine == "squares"
     return made
+
+
+def write_picture(path, people):
+    cv2.imwrite(str(path), picture(0, people, (96, 160))[:, :, ::-1])
 
 
 @pytest.fixture
@@ -70,6 +75,43 @@ def test_a_live_source_gives_the_newest(tmp_path):
     assert 3 < len(frames) <= 45
     assert [frame.seconds for frame in frames] == sorted({frame.seconds for frame in frames})
     assert frames[-1].people[0].id == 1
+
+
+def test_settings_count_as_on_the_command_line(clip):
+    told = {}
+
+    def load_engine(*names, **settings):
+        told.update(settings)
+        return SquaresEngine()
+
+    wanted = ["engine.pixels=65536", "input.start=4f", "input.end=7f", "people.second_look=true"]
+    with Troupe(load_engine=load_engine, overrides=wanted) as made:
+        frames = list(made.stream(clip))
+
+    assert told["pixels"] == 65536 and told["plans"] is None
+    assert [frame.seconds for frame in frames] == pytest.approx(
+        [i * 1001 / 30000 for i in range(4, 8)], abs=1e-3
+    )
+    assert all([person.id for person in frame.people] == [1, 2] for frame in frames)
+
+
+def test_people_who_were_enrolled_come_with_their_names(clip, tmp_path):
+    portrait, roster = tmp_path / "anna.png", tmp_path / "names.json"
+    write_picture(portrait, [Square("green", (8, 8), side=60)])
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"people: {{enroll: {{anna: {portrait}}}, roster: {roster}}}")
+
+    with troupe(settings=settings) as made:
+        for source in (clip, [picture(i) for i in range(8)]):
+            roster.unlink(missing_ok=True)
+            assert [frame.names for frame in made.stream(source)][-1] == {2: "anna"}
+            assert "anna" in roster.read_text()
+
+    settings.write_text("people: {enroll: {anna: '0.1@20,20'}}")
+    with troupe(settings=settings) as made:
+        assert [frame.names for frame in made.stream(clip)][-1] == {1: "anna"}
+        with pytest.raises(ConfigError, match="give a picture"):
+            list(made.stream([picture(0)]))
 
 
 def test_a_photograph_has_people_from_left_to_right():
