@@ -47,6 +47,7 @@ SEED = 4711  # of the made scenes
 SIZE = (576, 1024)
 WORST = 10
 CONFIDENT = 0.5
+PLAIN = 0.02  # share of the picture; beside scraps seen between others, who count as people too
 LABELS = Path(__file__).parents[1] / "configs/photo_labels.json"  # one "empty" picture is not
 # How many people are in each, counted by eye: `bird` has one at the right edge, and a shoulder.
 WEBCAMS = {"again": 1, "bird": 3, "help": 1, "school": 1}
@@ -121,6 +122,7 @@ def scenes(engine: Engine, sources: material.Sources, count: int) -> Part:
     errors: list[float] = []
     boxed: list[float] = []
     overlaps: list[float] = []
+    shares: list[float] = []  # of the picture
     extra = 0
     answers, truths = [], []
     for i in range(count):
@@ -134,6 +136,7 @@ def scenes(engine: Engine, sources: material.Sources, count: int) -> Part:
             found = alpha[got[c]] if c in got else np.zeros_like(one)
             difference = np.abs(found - one)
             x, y, w, h = cv2.boundingRect((one > 0.02).astype(np.uint8))
+            shares.append(float(one.mean()))
             errors.append(1000 * float(difference.mean()))
             boxed.append(1000 * float(difference[y : y + h, x : x + w].mean()))
             mine.append(float(overlap[got[c], c]) if c in got else 0.0)
@@ -143,12 +146,18 @@ def scenes(engine: Engine, sources: material.Sources, count: int) -> Part:
                   tinted(sample.rgb, alpha))  # fmt: skip
         answers.append(alpha)
         truths.append(truth)
+    plain = np.array(shares) >= PLAIN
     part.figures = {
         "MAD x 1000 over the picture": float(np.mean(errors)),
         "MAD x 1000 over the person's box": float(np.mean(boxed)),
         "IMQ (MAD)": matting_quality(zip(answers, truths, strict=True)).imq,
         "mean IoU, missed = 0": float(np.mean(overlaps)),
         "found at IoU 0.5": float(np.mean(np.array(overlaps) >= 0.5)),
+        f"of those who fill {PLAIN:.0%} of the picture: MAD x 1000 over the box": float(
+            np.mean(np.array(boxed)[plain])
+        ),
+        "of those: mean IoU": float(np.mean(np.array(overlaps)[plain])),
+        "of those: found at IoU 0.5": float(np.mean(np.array(overlaps)[plain] >= 0.5)),
         "extra people a picture": extra / count,
     }
     return part
