@@ -40,6 +40,7 @@ from matting.metrics import dtssd, match, matting_quality, overlap_matrix
 from matting.synthesis import sources as material
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from run_stream import new_tracker
+from stream.compose import write_text
 from stream.decode import open_source
 from stream.stages import follow, matte
 
@@ -86,11 +87,7 @@ class Part:
         rows = []
         for case in sorted(self.cases, key=lambda case: -case.badness):
             row = case.picture.copy()
-            for colour, thick in ((0, 3), (255, 1)):
-                cv2.putText(
-                    row, f"{case.name}  {case.badness:.3f}", (6, 16), cv2.FONT_HERSHEY_SIMPLEX,
-                    0.45, (colour,) * 3, thick, cv2.LINE_AA,
-                )  # fmt: skip
+            write_text(row, f"{case.name}  {case.badness:.3f}", (6, 16), 0.45)
             rows.append(row)
         if rows:
             wide = max(row.shape[1] for row in rows)
