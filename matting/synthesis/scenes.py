@@ -207,19 +207,29 @@ def shrink_then_warp(
     return rgb, cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)
 
 
+def a_part(
+    whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, smallest: float
+) -> tuple[tuple[slice, slice], bool]:
+    """Rows and columns of a random part of an (H, W) `whole`, with about the aspect of `size` and
+    at least `smallest` of what fits; and whether it is to be mirrored."""
+    h, w = whole
+    aspect = size[1] / size[0] * np.exp(rng.normal(0, 0.08))
+    high = min(h, w / aspect) * rng.uniform(smallest, 1)
+    wide = min(w, high * aspect)
+    y, x = int(rng.uniform(0, h - high)), int(rng.uniform(0, w - wide))
+    rows, columns = slice(y, y + max(2, int(high))), slice(x, x + max(2, int(wide)))
+    return (rows, columns), bool(rng.random() < 0.5)
+
+
 def crop_to(
     rgb: np.ndarray, ids: np.ndarray | None, size: tuple[int, int], rng: np.random.Generator,
     smallest: float,
 ) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
-    """A random part with the aspect of `size`, at least `smallest` of what fits, maybe mirrored."""
-    h, w = rgb.shape[:2]
-    aspect = size[1] / size[0] * np.exp(rng.normal(0, 0.08))
-    high = min(h, w / aspect) * rng.uniform(smallest, 1)
-    wide = min(w, high * aspect)
-    y, x = rng.uniform(0, h - high), rng.uniform(0, w - wide)
-    window = np.s_[int(y) : int(y) + max(2, int(high)), int(x) : int(x) + max(2, int(wide))]
-    flip = np.s_[:, ::-1] if rng.random() < 0.5 else np.s_[:, :]
+    """A random part of a picture, as `a_part` chooses it, at (H, W) `size`."""
+    window, mirrored = a_part(rgb.shape[:2], size, rng, smallest)
+    flip = np.s_[:, ::-1] if mirrored else np.s_[:, :]
     to = (size[1], size[0])
+    high = window[0].stop - window[0].start
     how = cv2.INTER_AREA if high > size[0] else cv2.INTER_LINEAR
     rgb = cv2.resize(np.ascontiguousarray(rgb[window][flip]), to, interpolation=how)
     if ids is not None:

@@ -46,6 +46,7 @@ class Sources:
     backgrounds: Sequence[np.ndarray]  # (H, W, 3) uint8
     photos: Sequence[Photo]
     rendered: Sequence[Cutout] = ()  # people who never were (matting/synthesis/humans)
+    films: Sequence[Path] = ()  # folders of them in motion (matting/synthesis/films.py)
 
 
 def extend_colour(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -172,4 +173,5 @@ def load(
                     cutouts.append(cut)
         made = listed(rendered / "people") if rendered else []
         people = list(pool.map(lambda p: read_cutout(p, tall, p.name.startswith("full_")), made))
-    return Sources(cutouts, backgrounds, photos, people)
+        films = sorted((rendered / "sequences").glob("*/scene.json")) if rendered else []
+    return Sources(cutouts, backgrounds, photos, people, [path.parent for path in films][:limit])

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from matting.synthesis.camera import spoil
+from matting.synthesis.films import film
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from matting.synthesis.sources import Sources
 from matting.training.recipe import Recipe
 
+RATES = (30.0, 15.0, 8.0, 4.0)  # of moving scenes, frames a second
 MOST = 8  # people of a picture whose labels are carried; the smallest are left out
 
 
@@ -104,19 +106,25 @@ class Steps(Dataset):
     def _scene(self, p: Plan, row: int) -> list[Sample]:
         size = (p.size[0] * p.scale, p.size[1] * p.scale)
         seed, learned = [self.recipe.seed, p.step, row], self.recipe.frames
+        films, dice = self.sources.films, np.random.default_rng([*seed, 3])
+        if films and dice.random() < self.recipe.films:
+            places = self.sources.backgrounds
+            folder, place = films[dice.integers(len(films))], places[dice.integers(len(places))]
+            rate = float(dice.choice(RATES))
+            return list(film(folder, place, size, dice, frames=p.before + learned, rate=rate))
         if p.before + learned == 1:
             return [render(random_scene(self.sources, size, seed, photos=self.recipe.photos,
                                         empty=self.recipe.empty))]  # fmt: skip
         rng = np.random.default_rng([*seed, 1])
-        rate = float(rng.choice([30.0, 15.0, 8.0, 4.0]))
+        rate = float(rng.choice(RATES))
 
-        def film(seed: list[int], frames: int) -> list[Sample]:
+        def filmed(seed: list[int], frames: int) -> list[Sample]:
             return list(sequence(self.sources, size, seed, frames=frames, rate=rate,
                                  photos=self.recipe.photos, empty=self.recipe.empty))  # fmt: skip
 
         if p.before and rng.random() < self.recipe.cuts:
-            return film([*seed, 2], p.before) + film(seed, learned)
-        frames = film(seed, p.before + learned)
+            return filmed([*seed, 2], p.before) + filmed(seed, learned)
+        frames = filmed(seed, p.before + learned)
         if rng.random() < self.recipe.spoilt:
             frames[-1] = replace(frames[-1], rgb=spoil(frames[-1].rgb, rng))
         return frames

@@ -47,6 +47,7 @@ class Recipe:
     clip: float = 2.0  # gradient norm
     average: float = 0.998  # of the moving average of weights, per step
     photos: float = 0.35  # share of pictures that are labelled photographs
+    films: float = 0.1  # share of scenes that are sequences of `rendered`, where it has any
     empty: float = 0.0  # share of made scenes without anyone, beside those that chance leaves empty
     teach: float = 0.5  # share of pictures whose seeds are given, falling to 0 at half the run
     frames: int = 1  # of each scene that are learned from in a step

@@ -1,5 +1,6 @@
 """A data folder of drawn people, laid out as the real one, small enough to train on in a test."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -49,3 +50,23 @@ def drawn_data(tmp_path_factory) -> Path:
         cv2.imwrite(str(root / f"scenes/penn_PennPed{i:05}.webp"), shown, lossless)
         cv2.imwrite(str(root / f"scenes/penn_PennPed{i:05}.png"), ids)
     return root
+
+
+@pytest.fixture
+def drawn_film(tmp_path) -> Path:
+    """Six frames of a red square that goes 4 pixels to the right in each, and a blue one that
+    stays, as matting/synthesis/humans/sequences.py would write them."""
+    folder = tmp_path / "rendered" / "sequences" / "000000"
+    folder.mkdir(parents=True)
+    rgb = np.zeros((64, 128, 3), np.uint8)
+    rgb[:, :72], rgb[:, 72:] = (0, 0, 200), (200, 0, 0)  # BGR
+    for k in range(6):
+        alpha = np.zeros((64, 128, 3), np.uint8)
+        alpha[16:48, 20 + 4 * k : 48 + 4 * k, 0] = 255
+        alpha[16:48, 80:108, 1] = 255
+        cv2.imwrite(str(folder / f"rgb_{k:03}.webp"), rgb, [cv2.IMWRITE_WEBP_QUALITY, 101])
+        cv2.imwrite(str(folder / f"alpha_{k:03}.png"), alpha)
+    frame = {"shake": [0, 0], "boxes": [None] * 2, "whole": [None] * 2, "hidden": [0.0, 0.0]}
+    about = {"seed": [0], "rate": 10.0, "size": [64, 128], "ids": [1, 2], "frames": [frame] * 6}
+    (folder / "scene.json").write_text(json.dumps(about))
+    return folder

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("numba")
 
+from matting.synthesis import films
 from matting.synthesis.humans import body, command, light, pose, raster, render, sequences, stills
 from matting.synthesis.humans.assets import Library, _ranges, read_target
 from matting.synthesis.humans.gesture import ARMS, STANCES, gesture, limb
@@ -276,7 +277,7 @@ def test_a_sequence_is_read_back_as_it_was_made(library, poser, tmp_path):
     rendered = list(sequences.frames(scene, poser, np.arange(2) / 2))
 
     sequences.write(scene, poser, tmp_path / "000003", [3], 1.0, 2.0)
-    about, frames = sequences.read(tmp_path / "000003")
+    about, frames = films.read(tmp_path / "000003")
     found = list(frames)
 
     assert about["ids"] == list(range(1, len(scene.acts) + 1)) and len(found) == 2
@@ -293,7 +294,7 @@ def test_over_a_background_it_shows_where_nobody_is(library, poser):
     place = rng.integers(0, 255, (64, 96, 3), np.uint8)
     frames = list(sequences.frames(scene, poser, np.array([0.0])))
 
-    sample = next(sequences.over(iter(frames), place))
+    sample = next(films.over(iter(frames), place))
 
     empty = sample.everyone == 0
     assert np.array_equal(sample.rgb[empty], place[empty]) and empty.any()

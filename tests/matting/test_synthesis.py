@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from matting.synthesis import films
 from matting.synthesis.scenes import Actor, Motion, Scene, random_scene, render, sequence
 from matting.synthesis.sources import Cutout, DataError, load
 
@@ -144,3 +145,39 @@ def test_backgrounds_that_show_somebody_are_left_out_and_nothing_else_moves(draw
         assert len(every) == there and len(empty) == there - 1
         left = every[1:] if not held_out else []
         assert all(np.array_equal(a, b) for a, b in zip(empty, left, strict=True))
+
+
+def test_a_rendered_sequence_is_cropped_and_mirrored_with_its_alpha(drawn_film, monkeypatch):
+    monkeypatch.setattr(films, "expose", lambda rgb, *_: rgb)
+    green = np.full((80, 120, 3), (0, 200, 0), np.uint8)
+    ways = set()
+    for seed in range(12):
+        size = (160, 96) if seed % 3 == 2 else (96, 160)
+        rng = np.random.default_rng(seed)
+        samples = list(films.film(drawn_film, green, size, rng, frames=3, rate=10.0))
+
+        assert len(samples) == 3
+        at = []
+        for sample in samples:
+            assert sample.rgb.shape[:2] == sample.alpha.shape[1:] == size
+            for name, alpha in zip(sample.ids, sample.alpha, strict=True):
+                inside = alpha == 255
+                colour = (200, 0, 0) if name == 1 else (0, 0, 200)
+                assert np.abs(sample.rgb[inside].astype(int) - colour).max() <= 12
+            assert np.abs(sample.rgb[sample.everyone == 0].astype(int) - (0, 200, 0)).max() <= 2
+            if 1 in sample.ids:
+                row = sample.alpha[sample.ids.index(1)]
+                if not row[:, 0].any() and not row[:, -1].any():  # not cut by the picture's side
+                    at.append(row.sum(0) @ np.arange(size[1]) / row.sum())
+        if len(at) == 3:
+            assert at[1] - at[0] == pytest.approx(at[2] - at[1], abs=0.5)
+            ways.add(np.sign(at[1] - at[0]))
+    assert ways == {-1, 1}  # mirrored sometimes
+
+
+def test_rendered_sequences_are_found_beside_rendered_people(drawn_data, drawn_film):
+    rendered = drawn_film.parents[1]
+    (rendered / "people").symlink_to(drawn_data / "people")
+
+    assert load(drawn_data, rendered=rendered).films == [drawn_film]
+    assert not load(drawn_data, held_out=True, rendered=rendered).films

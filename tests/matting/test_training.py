@@ -81,6 +81,20 @@ def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
     assert torch.equal(first.rgb, again.rgb) and torch.equal(first.alpha, again.alpha)
 
 
+def test_rendered_sequences_are_learned_from(recipe, filmed, drawn_data, drawn_film):
+    sources = replace(load_sources(drawn_data), films=[drawn_film])
+
+    for wanted, frames in ((recipe, {1}), (filmed, {2, 3, 4})):
+        steps = Steps(replace(wanted, films=1.0), sources, 0)
+        for i in range(6):
+            p, clip = steps[i]
+            assert len(clip) in frames and all(batch.instances.all() for batch in clip)
+            assert clip[0].rgb.shape[-2:] == tuple(side * p.scale for side in p.size)
+            assert set(torch.cat([batch.ids.flatten() for batch in clip]).tolist()) <= {0, 1, 2}
+    nobody = replace(recipe, films=0.0, photos=0.0, empty=1.0)
+    assert not Steps(nobody, sources, 0)[1][1][0].people.any()
+
+
 def test_training_learns_two_pictures_by_heart(recipe, drawn_data):
     torch.manual_seed(0)
     run = loop.Run(replace(recipe, stages=(Stage((64, 96), 400, 4),), rate=2e-3), CPU)
