@@ -13,21 +13,19 @@ ENOUGH_CELLS = 1200  # of a matte that is compared with others
 
 def box_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """(n, m) intersection over union."""
-    width = _common(ours, theirs, 0)
-    common = width * _common(ours, theirs, 1)
-    return common / np.maximum(_area(ours)[:, None] + _area(theirs) - common, 1e-9)
+    return _shared(ours, theirs, _common(ours, theirs, 1))
 
 
-def height_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """(n, m) intersection over union of the vertical extents alone.
+def box_and_height_overlap(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, m) intersection over union of the boxes, and of their vertical extents alone.
 
     Two people who cross differ in height and in where their feet are more than in x, so box overlap
-    times this tells them apart better (Yang et al., "Hybrid-SORT: weak cues matter for online
-    multi-object tracking", AAAI 2024).
+    times that of heights tells them apart better (Yang et al., "Hybrid-SORT: weak cues matter for
+    online multi-object tracking", AAAI 2024).
     """
     common = _common(ours, theirs, 1)
     lengths = (ours[:, 3] - ours[:, 1])[:, None] + (theirs[:, 3] - theirs[:, 1])
-    return common / np.maximum(lengths - common, 1e-9)
+    return _shared(ours, theirs, common), common / np.maximum(lengths - common, 1e-9)
 
 
 def matte_overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -95,6 +93,12 @@ def _common(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
     high = np.minimum(ours[:, None, axis + 2], theirs[:, axis + 2])
     high -= np.maximum(ours[:, None, axis], theirs[:, axis])
     return np.maximum(high, 0, out=high)
+
+
+def _shared(ours: np.ndarray, theirs: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """(n, m) intersection over union, where the boxes share (n, m) `height`."""
+    common = _common(ours, theirs, 0) * height
+    return common / np.maximum(_area(ours)[:, None] + _area(theirs) - common, 1e-9)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -32,8 +32,8 @@ from tracking.motion import Motion, centres_and_sizes, moved_boxes
 from tracking.recognition import LEARNING_RATE, Agreement, Album, Gallery, blended, cosines
 from tracking.scenery import Change, Scenery
 from tracking.similarity import (
+    box_and_height_overlap,
     box_overlap,
-    height_overlap,
     matte_overlap,
     shifted,
     thumbnails,
@@ -401,12 +401,11 @@ class Tracker:
             return pairs
         expected = known.motion.boxes()
         missing = known.seen < self._frame - 1
-        overlap = box_overlap(expected, seen.box)
-        shape = overlap * height_overlap(expected, seen.box)
+        overlap, height = box_and_height_overlap(expected, seen.box)
+        shape = overlap * height
         if missing.any():  # they may also have stayed where they were last seen
-            last = known.box[missing]
-            stayed = box_overlap(last, seen.box) * height_overlap(last, seen.box)
-            shape[missing] = np.maximum(shape[missing], STAYED * stayed)
+            stayed, height = box_and_height_overlap(known.box[missing], seen.box)
+            shape[missing] = np.maximum(shape[missing], STAYED * (stayed * height))
         likeness = shape * seen.score
         cosine, agreement, trust = self._code_agreement(known, seen)
 
@@ -744,16 +743,19 @@ class Tracker:
     def _forget(self, known: _Known) -> _Known:
         """Let go of ghosts and of the long missing; the missing are remembered by their code."""
         wanted, now = self.settings, self._seconds or 0.0
-        frames_left = known.born + wanted.confirm_frames - 1 - self._frame
-        hopeless = (known.id == 0) & (
-            (known.hits + frames_left < wanted.confirm_hits)
-            | (known.seen < self._frame - wanted.confirm_frames)
-        )
+        stays = known.id != _GONE
+        tentative = known.id == 0
+        if tentative.any():
+            frames_left = known.born + wanted.confirm_frames - 1 - self._frame
+            stays &= ~tentative | (
+                (known.hits + frames_left >= wanted.confirm_hits)
+                & (known.seen >= self._frame - wanted.confirm_frames)
+            )
         long_gone = (known.id > 0) & (now - known.seen_seconds > wanted.coast_seconds)
         for row in long_gone.nonzero()[0].tolist():
             self._leave(known, row)
         self._gallery.forget_before(now - wanted.memory_seconds)
-        stays = ~(hopeless | long_gone | (known.id == _GONE))
+        stays &= ~long_gone
         return known if stays.all() else known.take(np.flatnonzero(stays))
 
 

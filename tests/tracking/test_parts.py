@@ -11,9 +11,9 @@ from tracking.recognition import PAGES, Agreement, Album, Gallery, common_code, 
 from tracking.scenery import Scenery
 from tracking.similarity import (
     ENOUGH_CELLS,
+    box_and_height_overlap,
     box_overlap,
     code_cosine,
-    height_overlap,
     matte_overlap,
     shifted,
     thumbnails,
@@ -83,7 +83,9 @@ def test_boxes_overlap_by_area_and_by_height():
     )
 
     assert box_overlap(a, b)[0] == pytest.approx([1 / 3, 1 / 3, 0])
-    assert height_overlap(a, b)[0] == pytest.approx([1, 1 / 3, 0.5])
+    boxes, heights = box_and_height_overlap(a, b)
+    assert np.array_equal(boxes, box_overlap(a, b))
+    assert heights[0] == pytest.approx([1, 1 / 3, 0.5])
     assert centres_and_sizes(b)[0].tolist() == [10, 5, 10, 10]
 
 
