@@ -332,37 +332,54 @@ function step(by) {
   choose(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length]);
 }
 
+const FINER = 4; // pixels of the overlay for a cell of the map, so that a rim runs between cells
+const stencil = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+
 /** Tint whoever is chosen or under the pointer, from the map of the latest picture. */
 function outline() {
   const overlay = $('overlay');
   const context = overlay.getContext('2d');
   const latest = pictures.latest;
-  if (!latest || (chosen === null && hovered === null)) {
-    context.clearRect(0, 0, overlay.width, overlay.height);
-    return;
-  }
+  context.clearRect(0, 0, overlay.width, overlay.height);
+  if (!latest || (chosen === null && hovered === null)) return;
   const [rows, columns] = latest.header.map;
-  if (overlay.width !== columns || overlay.height !== rows) {
-    overlay.width = columns;
-    overlay.height = rows;
+  if (stencil.canvas.width !== FINER * columns || stencil.canvas.height !== FINER * rows) {
+    for (const canvas of [overlay, stencil.canvas]) {
+      canvas.width = FINER * columns;
+      canvas.height = FINER * rows;
+    }
   }
-  const tint = context.createImageData(columns, rows);
   const places = new Map(latest.header.people.map((person, place) => [person.id, place + 1]));
-  for (const [id, strength] of [[chosen, 110], [hovered, 80]]) {
+  for (const [id, strength] of new Map([[hovered, 80], [chosen, 110]])) { // once, if they are one
     const place = places.get(id);
     if (!place) continue;
     const colour = state?.people.find((person) => person.id === id)?.colour ?? '#ffffff';
-    const rgb = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
-    for (let i = 0; i < latest.map.length; i += 1) {
-      if (latest.map[i] !== place) continue;
-      // the rim is drawn stronger than the inside, which should stay visible
-      const x = i % columns;
-      const inside = x > 0 && x < columns - 1 && latest.map[i - 1] === place && latest.map[i + 1] === place
-        && latest.map[i - columns] === place && latest.map[i + columns] === place;
-      tint.data.set([...rgb, inside ? strength * 0.35 : Math.min(255, strength * 2)], i * 4);
-    }
+    context.drawImage(tinted(latest.map, place, columns, rows, colour, strength), 0, 0);
   }
-  context.putImageData(tint, 0, 0);
+}
+
+/** Somebody's cells, enlarged with smooth edges.  The rim is drawn stronger than the inside, which
+ * should stay visible. */
+function tinted(map, place, columns, rows, colour, strength) {
+  const cells = new ImageData(columns, rows);
+  for (let i = 0; i < map.length; i += 1) if (map[i] === place) cells.data[4 * i + 3] = 255;
+  const { width, height } = stencil.canvas;
+  stencil.clearRect(0, 0, width, height);
+  stencil.putImageData(cells, 0, 0);
+  stencil.globalCompositeOperation = 'copy'; // the small picture gives way to the large one
+  stencil.imageSmoothingQuality = 'high';
+  stencil.drawImage(stencil.canvas, 0, 0, columns, rows, 0, 0, width, height);
+  stencil.globalCompositeOperation = 'source-over';
+  const shape = stencil.getImageData(0, 0, width, height);
+  const rgb = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
+  for (let i = 0; i < shape.data.length; i += 4) {
+    const alpha = shape.data[i + 3];
+    [shape.data[i], shape.data[i + 1], shape.data[i + 2]] = rgb;
+    if (alpha < 72) shape.data[i + 3] = 0;
+    else shape.data[i + 3] = alpha < 184 ? Math.min(255, strength * 2) : strength * 0.35;
+  }
+  stencil.putImageData(shape, 0, 0);
+  return stencil.canvas;
 }
 
 function pointed(event) {
