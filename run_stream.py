@@ -290,7 +290,7 @@ def wishes_of(settings: Settings) -> Wishes | None:
 def matted(
     frames: Iterable[Frame],
     engine: Engine,
-    source: Source,
+    source: Source | None,
     settings: Settings,
     begun: Begun | None = None,
     notes: Notes | None = None,
@@ -300,16 +300,17 @@ def matted(
     """Everyone in every frame, under their number: followed in a video, counted in a photograph.
 
     `begun` is a run to go on with, and `notes` take down what is needed to go on with this one.
+    Frames that no `source` can give again are a video, and are looked at once.
     """
     from stream.stages import follow, matte, matte_each
 
-    if source.kind == "images":
+    if source is not None and source.kind == "images":
         return matte_each(frames, engine, settings.tracking.confident_score)
     from stream.fill import fill
 
     tracker = tracker or (notes.tracker if notes else new_tracker(settings))
     wanted = settings.people
-    if wanted.second_look and working is not None:
+    if wanted.second_look and source is not None and working is not None:
         followed = looked_at_twice(matte(frames, engine), tracker, source, working)
     else:
         state = begun.state["state"] if begun and begun.state else None

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property
@@ -39,10 +38,9 @@ from run_stream import (
 )
 from stream.camera import LiveSource, Wanted
 from stream.compose import Composer, Look
-from stream.fill import fill
 from stream.live import named_now
 from stream.overlap import ahead
-from stream.stages import follow, matte, matte_each
+from stream.stages import matte_each
 
 if TYPE_CHECKING:
     from engines.base import Engine
@@ -198,7 +196,7 @@ class Troupe:
         frame = Frame(rgb, 0, Fraction(1))
         score = self.settings.tracking.confident_score
         (found,) = matte_each([frame], self._engine, score)
-        return self._framed(*found, None)
+        return self._framed(*found, None, {})
 
     # -- the three kinds of sources
 
@@ -227,12 +225,11 @@ class Troupe:
         )
         names = shared_names(self.settings, self._engine)
         tracker = names.brief(new_tracker(self.settings), "")
-        followed = follow(matte(frames, self._engine), tracker)
-        if gaps := self.settings.people.fill_gaps:
-            followed = fill(followed, gaps)
         composer = None
         try:
-            for frame, mattes in followed:
+            for frame, mattes in matted(
+                frames, self._engine, None, self.settings, tracker=tracker
+            ):
                 composer = composer or Composer(self._look, frame.size)
                 yield self._framed(frame, mattes, composer, tracker.names)
         finally:
@@ -262,7 +259,7 @@ class Troupe:
 
     def _framed(
         self, frame: Frame, mattes: Mattes, composer: Composer | None,
-        names: Mapping[int, str] = types.MappingProxyType({}),
+        names: Mapping[int, str],
     ) -> TroupeFrame:  # fmt: skip
         def compose() -> np.ndarray:
             if composer is not None:

@@ -13,7 +13,7 @@ Row i of everything is person ids[i].
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from matting.synthesis.camera import expose
-from matting.synthesis.scenes import SMALLEST, Sample, a_part, crop_to
+from matting.synthesis.scenes import SMALLEST, Sample, a_part, crop_to, cut
 from matting.synthesis.sources import DataError, read_picture
 
 SEEN = 4  # code value of alpha from which a pixel belongs to a box
@@ -50,26 +50,28 @@ def box_of(alpha: np.ndarray) -> list[int] | None:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
-def read(folder: Path, wanted: Iterable[int] | None = None) -> tuple[dict, Iterator[Frame]]:
-    """scene.json, and the frames one by one; all, or those `wanted`, counted from 0.  Raises
-    DataError naming what is missing."""
+def read(folder: Path) -> tuple[dict, Iterator[Frame]]:
+    """scene.json, and the frames one by one.  Raises DataError naming what is missing."""
+    about = _about(folder)
+    return about, (_frame(folder, about, k) for k in range(len(about["frames"])))
+
+
+def _about(folder: Path) -> dict:
     try:
-        about = json.loads((folder / "scene.json").read_text(encoding="utf-8"))
+        return json.loads((folder / "scene.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{folder / 'scene.json'}: not found; is this a sequence?") from None
 
-    def each() -> Iterator[Frame]:
-        for k in range(len(about["frames"])) if wanted is None else wanted:
-            row = about["frames"][k]
-            rgb = read_picture(folder / f"rgb_{k:03d}.webp")
-            planes = cv2.imread(str(folder / f"alpha_{k:03d}.png"), cv2.IMREAD_UNCHANGED)
-            if planes is None:
-                raise DataError(f"{folder / f'alpha_{k:03d}.png'}: not found or not a picture")
-            planes = planes.reshape(*planes.shape[:2], -1)[..., : len(about["ids"])]
-            alpha = np.ascontiguousarray(planes.transpose(2, 0, 1))
-            yield Frame(rgb, alpha, row["whole"], row["hidden"], tuple(row["shake"]))
 
-    return about, each()
+def _frame(folder: Path, about: dict, k: int) -> Frame:
+    row = about["frames"][k]
+    rgb = read_picture(folder / f"rgb_{k:03d}.webp")
+    planes = cv2.imread(str(folder / f"alpha_{k:03d}.png"), cv2.IMREAD_UNCHANGED)
+    if planes is None:
+        raise DataError(f"{folder / f'alpha_{k:03d}.png'}: not found or not a picture")
+    planes = planes.reshape(*planes.shape[:2], -1)[..., : len(about["ids"])]
+    alpha = np.ascontiguousarray(planes.transpose(2, 0, 1))
+    return Frame(rgb, alpha, row["whole"], row["hidden"], tuple(row["shake"]))
 
 
 def over(
@@ -105,31 +107,27 @@ def film(
 ) -> Iterator[Sample]:  # fmt: skip
     """`frames` samples of (H, W) `size`, about `rate` a second, from somewhere in a sequence: a
     part of its picture, maybe mirrored, before a part of `background`, through a random camera."""
-    about, _ = read(folder)
+    about = _about(folder)
     count = len(about["frames"])
     step = max(1, min(round(about["rate"] / rate), (count - 1) // max(1, frames - 1)))
     first = int(rng.integers(max(1, count - step * (frames - 1))))
     wanted = [min(first + step * k, count - 1) for k in range(frames)]
     behind, _ = crop_to(background, None, size, rng, 0.5)
-    window, mirrored = a_part(about["size"], size, rng, 0.6)
+    part = a_part(about["size"], size, rng, 0.6)
     seed = int(rng.integers(2**31))
-    shown = (_part(frame, window, mirrored, size) for frame in read(folder, wanted)[1])
+    shown = (_part(_frame(folder, about, k), part, size) for k in wanted)
     for k, sample in zip(wanted, over(shown, behind, tuple(about["ids"])), strict=True):
         rgb = expose(sample.rgb, np.random.default_rng(seed), round(1000 * k / about["rate"]))
         yield replace(sample, rgb=rgb)
 
 
 def _part(
-    frame: Frame, window: tuple[slice, slice], mirrored: bool, size: tuple[int, int]
+    frame: Frame, part: tuple[tuple[slice, slice], bool], size: tuple[int, int]
 ) -> Frame:
     """This part of a frame, at (H, W) `size`.  Its boxes are not carried along."""
-    high, wide = (side.stop - side.start for side in window)
-    how = cv2.INTER_AREA if high > size[0] else cv2.INTER_LINEAR
-
-    def fitted(plane: np.ndarray) -> np.ndarray:
-        part = plane[window][:, ::-1] if mirrored else plane[window]
-        return cv2.resize(np.ascontiguousarray(part), size[::-1], interpolation=how)
-
-    x = frame.shake[0] * size[1] / wide * (-1 if mirrored else 1)
-    alpha = np.stack([fitted(plane) for plane in frame.alpha])
-    return Frame(fitted(frame.rgb), alpha, [], frame.hidden, (x, frame.shake[1] * size[0] / high))
+    (rows, columns), mirrored = part
+    x, y = frame.shake
+    x *= size[1] / (columns.stop - columns.start) * (-1 if mirrored else 1)
+    y *= size[0] / (rows.stop - rows.start)
+    alpha = np.stack([cut(plane, part, size) for plane in frame.alpha])
+    return Frame(cut(frame.rgb, part, size), alpha, [], frame.hidden, (x, y))

@@ -226,16 +226,20 @@ def crop_to(
     smallest: float,
 ) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """A random part of a picture, as `a_part` chooses it, at (H, W) `size`."""
-    window, mirrored = a_part(rgb.shape[:2], size, rng, smallest)
-    flip = np.s_[:, ::-1] if mirrored else np.s_[:, :]
-    to = (size[1], size[0])
-    high = window[0].stop - window[0].start
-    how = cv2.INTER_AREA if high > size[0] else cv2.INTER_LINEAR
-    rgb = cv2.resize(np.ascontiguousarray(rgb[window][flip]), to, interpolation=how)
-    if ids is not None:
-        ids = np.ascontiguousarray(ids[window][flip])
-        ids = cv2.resize(ids, to, interpolation=cv2.INTER_NEAREST)
-    return rgb, ids
+    part = a_part(rgb.shape[:2], size, rng, smallest)
+    return cut(rgb, part, size), None if ids is None else cut(ids, part, size, cv2.INTER_NEAREST)
+
+
+def cut(
+    picture: np.ndarray, part: tuple[tuple[slice, slice], bool], size: tuple[int, int],
+    how: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """What `a_part` chose of a picture, at (H, W) `size`, resized as `how` says or suits colour."""
+    window, mirrored = part
+    shown = picture[window][:, ::-1] if mirrored else picture[window]
+    if how is None:
+        how = cv2.INTER_AREA if len(shown) >= size[0] else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(shown), size[::-1], interpolation=how)
 
 
 def crop_photo(photo: Photo, size: tuple[int, int], rng: np.random.Generator) -> tuple:
