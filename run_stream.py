@@ -143,7 +143,7 @@ def _workers(request: Request, console: Console, held: ExitStack) -> dict[str, G
     from stream.decode import InputError
 
     settings = request.settings
-    weights = Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
+    weights = weights_of(settings)
     workers = begin(settings)
     held.callback(workers.close)
     begun = {}
@@ -320,15 +320,14 @@ def matted(
 
 def _digest(settings: Settings) -> str | None:
     """By what the weights of a run are known again."""
-    path = Path(settings.engine.weights or WEIGHTS)
+    path = weights_of(settings)
     path = path / "live.safetensors" if path.is_dir() else path
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _terms(settings: Settings) -> str:
     """Where the terms of a run's weights stand."""
-    own = not settings.engine.weights or Path(settings.engine.weights) == WEIGHTS
-    return "weights/README.md" if own else "as their maker says"
+    return "weights/README.md" if weights_of(settings) == WEIGHTS else "as their maker says"
 
 
 def _begun(out: Path, head: Mapping[str, Any], console: Console) -> Begun | None:
@@ -441,8 +440,7 @@ def named_tracker(
     from commands.enrol import enrol, roster_of
     from stream.identities import rename
 
-    weights = Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
-    roster = roster_of(wanted.roster, weights)
+    roster = roster_of(wanted.roster, weights_of(settings))
     enrol(roster, wanted.enroll, uri, engine, limits=_limits(settings),
           video_stream=settings.input.video_stream)  # fmt: skip
     roster.brief(tracker, Path(uri).name)
@@ -465,8 +463,12 @@ def shared_names(settings: Settings, engine: Engine) -> SharedNames:
     from commands.enrol import SharedNames
 
     wanted = settings.people
-    weights = Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
-    return SharedNames(wanted.roster, weights, wanted.enroll, engine)
+    return SharedNames(wanted.roster, weights_of(settings), wanted.enroll, engine)
+
+
+def weights_of(settings: Settings) -> Path:
+    """The network a run uses: the one it names, or the shipped one."""
+    return Path(settings.engine.weights) if settings.engine.weights else WEIGHTS
 
 
 def ready_engine(
@@ -481,7 +483,7 @@ def ready_engine(
     wanted = settings.engine
     return load_engine(
         wanted.backends,
-        Path(wanted.weights) if wanted.weights else WEIGHTS,
+        weights_of(settings),
         threads=wanted.threads,
         score_threshold=wanted.score_threshold,
         pixels=wanted.pixels,
