@@ -51,7 +51,7 @@ class Crowd:
     def network(self, size: tuple[int, int]) -> None:
         """Nothing but the network, once, on a picture of (h, w) `size` that it is ready for."""
         inner: Any = self._inner
-        self._run(inner._ready[size], np.full((1, *size, 3), 120, np.uint8), {})
+        self._run(inner.network(size), np.full((1, *size, 3), 120, np.uint8), {})
 
     def close(self) -> None:
         pass  # the inner engine belongs to who made it

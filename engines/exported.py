@@ -76,8 +76,15 @@ class ExportedEngine(ABC):
 
     def warm_up(self) -> None:
         """Be ready for 16:9 before the first picture; a constructor ends with this."""
-        size = self.working_size((9, 16))
-        self._ready[size] = self._compile(size)
+        self.network(self.working_size((9, 16)))
+
+    def network(self, size: tuple[int, int]) -> Any:
+        """The network for pictures of (H, W) `size`, compiled where it is not at hand."""
+        if size not in self._ready:
+            if len(self._ready) >= SIZES_KEPT:
+                self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago
+            self._ready[size] = self._compile(size)
+        return self._ready[size]
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (H, W) the network sees of a picture of `size`."""
@@ -90,12 +97,8 @@ class ExportedEngine(ABC):
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
             raise ValueError(f"expected (H, W, 3) uint8 RGB, got {rgb.shape} {rgb.dtype}")
         size = self.working_size(rgb.shape[:2])
-        if size not in self._ready:
-            if len(self._ready) >= SIZES_KEPT:
-                self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago
-            self._ready[size] = self._compile(size)
         image = shrink(rgb, size)
-        answer, kept = self._run(self._ready[size], image, state or {})
+        answer, kept = self._run(self.network(size), image, state or {})
         made = (*answer, *kept.values())
         if not all(np.isfinite(part.sum()) for part in made):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")

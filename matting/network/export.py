@@ -70,6 +70,7 @@ def export(weights: Path, target: Path) -> None:
         if fixed := [i for i in dims if not shape[i].dim_param]:
             raise RuntimeError(f"the export fixed sizes {fixed} of {name}, which should be open")
     store_as_half(model)
+    forget_sources(model)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     facts = {"network": live.NAME, "sizes": header["sizes"], "weights_sha256": digest}
     for key, value in facts.items():
@@ -89,6 +90,17 @@ def fold_norms(network: nn.Module) -> None:
             if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
                 module[i] = torch.nn.utils.fuse_conv_bn_eval(module[i], module[i + 1])
                 module[i + 1] = nn.Identity()
+
+
+def forget_sources(model) -> None:
+    """Drop what the exporter notes of the code and its files, in place; of the nodes' notes only
+    the path of modules stays, by which engines/precision.py knows them."""
+    for node in model.graph.node:
+        place = [entry for entry in node.metadata_props if entry.key == "namespace"]
+        del node.metadata_props[:]
+        node.metadata_props.extend(place)
+    for value in model.graph.value_info:
+        del value.metadata_props[:]
 
 
 def store_as_half(model) -> None:

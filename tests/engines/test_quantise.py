@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from engines import EngineError
-from engines.quantise import Figures, judged, labelled
+from engines.exported import SIZES_KEPT, ExportedEngine
+from engines.quantise import Figures, calibration, judged, labelled, quantised
 from matting.frames import Mattes
 
 
@@ -58,6 +59,58 @@ def test_the_worse_of_both_figures_decides():
     assert Figures(10, 0.79, 20.0).loss_against(before) == pytest.approx(0.0125)
     assert Figures(10, 0.82, 21.0).loss_against(before) == pytest.approx(0.05)
     assert Figures(10, 0.82, 19.0).loss_against(before) < 0
+
+
+def test_calibration_follows_pictures_of_many_shapes(pictures):
+    class Remembering(ExportedEngine):
+        name, _keeps = "remembering", {"memory": 2}
+
+        def _compile(self, size):
+            return size
+
+        def _run(self, network, image, kept):
+            assert network == image.shape[1:3]
+            return None, {"memory": kept["memory"] + 1}
+
+    engine = Remembering(0.3)
+    for k in range(SIZES_KEPT):  # more than are held at once, with those to come
+        engine.network((32, 64 + 32 * k))
+
+    shown = list(calibration(engine, pictures))
+
+    assert [one["image"].shape for one in shown] == [(1, *engine.working_size((40, 60)), 3)] * 4
+    assert [one["memory"].max() for one in shown] == [0, 1, 0, 1]
+
+
+def test_convolutions_are_turned_and_nothing_else(tmp_path):
+    pytest.importorskip("nncf")
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    weights = {"kernel": rng.normal(size=(4, 3, 3, 3)), "product": rng.normal(size=(4, 5))}
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        toy (uint8[1, H, W, 3] image, float[4, 3, 3, 3] kernel, float[4, 5] product) => (float[1, h, w, 5] out) {
+            value = Cast<to = 1>(image)
+            first = Transpose<perm = [0, 3, 1, 2]>(value)
+            maps = Conv(first, kernel)
+            last = Transpose<perm = [0, 2, 3, 1]>(maps)
+            out = MatMul(last, product)
+        }"""  # noqa: E501
+    model = onnx.parser.parse_model(text)
+    del model.graph.input[1:]
+    for name, values in weights.items():
+        made = onnx.numpy_helper.from_array(values.astype(np.float32), name)
+        model.graph.initializer.append(made)
+    onnx.save(model, str(tmp_path / "live.onnx"))
+    shown = [{"image": rng.integers(0, 256, (1, 16, 24, 3), np.uint8)} for _ in range(2)]
+
+    made = quantised(tmp_path / "live.onnx", shown)
+
+    turned = {
+        user.get_node().get_type_name()
+        for op in made.get_ops() if op.get_type_name() == "FakeQuantize"
+        for user in op.output(0).get_target_inputs()
+    }  # fmt: skip
+    assert turned and turned <= {"Convolution", "GroupConvolution"}
 
 
 def test_pictures_without_people_judge_nothing(tmp_path):
