@@ -120,8 +120,6 @@ train: $(VENV)/dev.stamp runs/movenet.safetensors
 	$(BIN)/python -m matting.training configs/train_live.yaml
 	$(BIN)/python -m matting.training configs/train_live.yaml --publish
 	$(BIN)/python -m matting.training.finish configs/train_finish.yaml
-	$(PIP) ".[quantise]"
-	$(BIN)/python -m engines.quantise weights
 
 clean:
 	rm -rf $(VENV) build troupe.egg-info .pytest_cache .ruff_cache .mypy_cache

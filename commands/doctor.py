@@ -144,7 +144,7 @@ def weights() -> list[Finding]:
     from engines.exported import belongs
 
     found = []
-    for name in ("live.safetensors", "live.onnx", "live.int8.xml", "live.int8.bin"):
+    for name in ("live.safetensors", "live.onnx"):
         path = WEIGHTS / name
         if not path.is_file():
             found.append(Finding("weights", name, False, "is missing"))

@@ -248,13 +248,12 @@ def test_an_int8_network_that_is_missing_or_of_another_export_says_how_it_is_mad
 
 
 @pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")
-@pytest.mark.parametrize("name", ["openvino-bf16", "openvino-int8"])
-def test_coarser_numbers_give_nearly_the_mattes_float32_gives_or_say_they_cannot(loaded, name):
+def test_bfloat16_gives_nearly_the_mattes_float32_gives_or_says_it_cannot(loaded):
     rgb = demo_frame(160)
     try:
-        engine = load_engine([name], WEIGHTS, threads=1)
+        engine = load_engine(["openvino-bf16"], WEIGHTS, threads=1)
     except EngineError as error:
-        assert name == "openvino-bf16" and "does not compute in bfloat16" in str(error)
+        assert "does not compute in bfloat16" in str(error)
         return
     ours, theirs = (e.step(rgb, None)[0] for e in (engine, loaded["openvino"]))
     for a, b in zip(ours.alpha[:2], theirs.alpha[:2], strict=True):
