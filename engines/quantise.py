@@ -1,7 +1,7 @@
 """The exported network in 8-bit whole numbers: python -m engines.quantise weights
 
 Post-training quantisation with NNCF for `openvino-int8`.  Only convolutions are turned: they are
-what costs, and where codes meet maps a small error puts a person elsewhere.
+what costs, and sums, norms, resizes and products between them lose too much (docs/speed.md).
 
 Every other labelled picture calibrates, the rest judge: each person's IoU and mean absolute
 difference (MAD, x 1000, over the picture) against the labels, in float32, bfloat16 and int8.  The
