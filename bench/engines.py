@@ -21,6 +21,7 @@ import numpy as np
 from bench.machine import printed
 from engines import Engine, EngineError, available, load_engine
 from matting.frames import Mattes
+from matting.metrics import match, overlap_matrix
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDED = ("openvino-bf16", "openvino-int8")
@@ -42,13 +43,9 @@ def agree(ours: Mattes, theirs: Mattes, rounded: bool) -> bool:
     if not rounded:
         same = len(ours) == len(theirs)
         return same and bool(np.abs(ours.alpha - theirs.alpha).max(initial=0) <= 0.02)
-    sure = [mattes.alpha[mattes.score >= 0.6] > 0.5 for mattes in (ours, theirs)]
-    if len(sure[0]) != len(sure[1]):
-        return False
-    both = np.einsum("ihw,jhw->ij", *(part.astype(np.float32) for part in sure))
-    areas = [part.sum((1, 2)) for part in sure]
-    overlap = both / np.maximum(areas[0][:, None] + areas[1] - both, 1)
-    return bool((overlap.max(1, initial=0) >= 0.9).all())
+    one, other = (mattes.alpha[mattes.score >= 0.6] for mattes in (ours, theirs))
+    pairs, _ = match(overlap_matrix(one, other, 0.5), 0.9)
+    return len(one) == len(other) == len(pairs)
 
 
 def main() -> int:

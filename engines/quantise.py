@@ -32,7 +32,6 @@ from engines.people import shrink
 
 LOSS = 0.02  # of float32's figure, above which a network is not kept
 TURNED = {"Convolution", "GroupConvolution"}  # OpenVINO's operations that are computed in int8
-UNTURNED = {"Parameter", "Result", "Constant", "Convert"}  # and those that compute nothing
 PICTURES = (".webp", ".jpg", ".jpeg", ".png")
 
 
@@ -118,7 +117,7 @@ def quantised(exported: Path, shown: list[dict[str, np.ndarray]]) -> Any:
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     model = openvino.Core().read_model(str(exported))
-    exact = {op.get_type_name() for op in model.get_ops()} - TURNED - UNTURNED
+    exact = {op.get_type_name() for op in model.get_ops()} - TURNED
     made = nncf.quantize(
         model, nncf.Dataset(shown), subset_size=len(shown),
         preset=nncf.QuantizationPreset.MIXED,  # activations after a ReLU are one-sided, others not
