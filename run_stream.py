@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         request = parse(words)
         console = _console(request)
         if request.engines:
-            return _list_engines(console)
+            return _list_engines(request.settings, console)
         with polite_stop() as stop:
             return _run(request, console, stop, load_engine)
     except KeyboardInterrupt:  # a second signal, or one before there was anything to finish
@@ -494,10 +494,10 @@ def ready_engine(
     )
 
 
-def _list_engines(console: Console) -> int:
+def _list_engines(settings: Settings, console: Console) -> int:
     from engines import available
 
-    found = available()
+    found = available(weights_of(settings))
     console.engines(found)
     return OK if any(usable for _, usable, _ in found) else ENGINE
 

@@ -30,7 +30,7 @@ ROUNDED = ("openvino-bf16", "openvino-int8")
 def loaded(weights: Path, threads: int) -> dict[str, Engine]:
     """What can run here, by name; why not the rest is told."""
     engines = {}
-    for name in [a.name for a in available() if a.ok]:
+    for name in [a.name for a in available(weights) if a.ok]:
         try:
             engines[name] = load_engine([name], weights, threads=threads)
         except EngineError as error:

@@ -209,7 +209,7 @@ def _measured(said: argparse.Namespace) -> int:
     settings = load(overrides=said.set)
     sizes, people = FULL if said.full else USUAL
     sizes, people = said.sizes or sizes, said.people or people
-    ready = {found.name: found for found in available() if found.name in ON_CPU}
+    ready = {found.name: found for found in available(said.weights) if found.name in ON_CPU}
     wanted = said.engines or (list(ready) if said.full else [settings.engine.backends[0]])
     cv2.setNumThreads(said.threads)
     rows: list[Row] = []

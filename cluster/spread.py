@@ -55,7 +55,7 @@ def spread(
         frames = len(index.pts)
     wanted = settings.cluster
     parts = cut(frames, rate, wanted.part_seconds, wanted.overlap_seconds)
-    name = _usable(settings.engine.backends, note)
+    name = _usable(settings.engine.backends, weights, note)
     threads = settings.engine.threads
     if threads is None:
         count = wanted.workers or os.cpu_count() or 1
@@ -83,9 +83,9 @@ def spread(
     return GatheredEngine(name, jobs, workers, out)
 
 
-def _usable(backends: tuple[str, ...], note: Callable[[str], None]) -> str:
+def _usable(backends: tuple[str, ...], weights: Path, note: Callable[[str], None]) -> str:
     """One backend for all workers: a video should not change hands with the parts."""
-    found = {engine.name: engine for engine in available()}
+    found = {engine.name: engine for engine in available(weights)}
     reasons: list[str] = []
     for name in backends:
         if name in found and found[name].ok:

@@ -136,7 +136,7 @@ def engines() -> list[Finding]:
     """Which can run here.  A missing one is a fact; that none can is told by the exit code."""
     from engines import available
 
-    return [Finding("engine", name, ok or None, reason) for name, ok, reason in available()]
+    return [Finding("engine", name, ok or None, reason) for name, ok, reason in available(WEIGHTS)]
 
 
 def weights() -> list[Finding]:
@@ -187,7 +187,7 @@ def one_picture() -> list[Finding]:
 
     from engines import EngineError, available, load_engine
 
-    names = [name for name, ok, _ in available() if ok]
+    names = [name for name, ok, _ in available(WEIGHTS) if ok]
     found = []
     for name in names:
         try:

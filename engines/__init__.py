@@ -23,16 +23,16 @@ ON_CPU = BACKENDS[:5]
 
 
 class Available(NamedTuple):
-    """Whether a backend can run on this machine, and if not, why and what mends it."""
+    """Whether a backend can run some weights on this machine, and if not, why and what mends it."""
 
     name: str
     ok: bool
     reason: str
 
 
-def available() -> list[Available]:
-    """Every backend, those of the CPU first.  Loads no network."""
-    return [Available(name, *_probe(name)) for name in BACKENDS]
+def available(weights: Path | str) -> list[Available]:
+    """Every backend, those of the CPU first, for these weights.  Loads no network."""
+    return [Available(name, *_probe(name, Path(weights))) for name in BACKENDS]
 
 
 def load_engine(
@@ -53,7 +53,7 @@ def load_engine(
     for name in names:
         if name not in BACKENDS:
             raise EngineError(f"there is no engine {name!r}; there are {', '.join(BACKENDS)}")
-        ok, reason = _probe(name)
+        ok, reason = _probe(name, Path(weights))
         if ok:
             try:
                 if name in ON_CPU:

@@ -29,15 +29,12 @@ class OpenVinoEngine(ExportedEngine):
 
         super().__init__(score_threshold, pixels)
         self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
-        path = exported_file(weights)
         self._core = openvino.Core()
+        path = network_file(precision, weights, self._core)
         # said, not left to it: processors with bfloat16 would round to it, and answer differently
         inside = "f32" if precision == "f32" else "bf16"
-        if precision == "bf16" and not self._multiplies_bf16():
-            raise EngineError(f"{self.name}: this processor does not compute in bfloat16")
-        if precision == "int8":
-            path = quantised_file(path, self._core)
-            inside = "bf16" if self._multiplies_bf16() else "f32"  # where it is not int8
+        if precision == "int8" and not multiplies_bf16(self._core):
+            inside = "f32"  # where it is not int8
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": inside}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
@@ -54,9 +51,6 @@ class OpenVinoEngine(ExportedEngine):
         }  # fmt: skip
         self.warm_up()
 
-    def _multiplies_bf16(self) -> bool:
-        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
     def _compile(self, size: tuple[int, int]) -> Any:
         model = self._model.clone()
         first = {"image": np.zeros((1, *size, 3), np.uint8), **filled({}, self._keeps, size)}
@@ -71,6 +65,18 @@ class OpenVinoEngine(ExportedEngine):
         # copies: the request reuses its buffers, and what a step returns is the caller's
         answer = Answer(*(network.get_tensor(name).data[0].copy() for name in OUTPUTS))
         return answer, {name: network.get_tensor(name + NEXT).data.copy() for name in given}
+
+
+def network_file(precision: str, weights: Path, core: Any) -> Path:
+    """What is run in this precision.  Raises EngineError if the processor or the weights do not."""
+    if precision == "bf16" and not multiplies_bf16(core):
+        raise EngineError("this processor does not compute in bfloat16")
+    path = exported_file(weights)
+    return quantised_file(path, core) if precision == "int8" else path
+
+
+def multiplies_bf16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def quantised_file(exported: Path, core: Any) -> Path:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
+
+from engines.base import EngineError
 
 EXTRA = {
     "openvino": "pip install openvino", "onnxruntime": "pip install '.[onnxruntime]'",
@@ -25,11 +28,16 @@ OLDEST_TENSORRT = 10  # where tensors got names and strong typing came
 ON_GPU = frozenset({"tensorrt", *PACKAGE}) - {"openvino-bf16", "openvino-int8"}
 
 
-def probe(name: str) -> tuple[bool, str]:
-    """Whether backend `name` can run here, and on what; or why not, and what mends it."""
+def probe(name: str, weights: Path) -> tuple[bool, str]:
+    """Whether backend `name` can run here, and on what; or why not, and what mends it.
+
+    `weights` are asked about where a backend needs a file of its own that is not always made.
+    """
     package = PACKAGE.get(name, name)
     if find_spec(package) is None:
         return False, f"{package} is not installed: {EXTRA[package]}"
+    if package == "openvino":
+        return _openvino(name, weights)
     if name not in ON_GPU:
         return True, "CPU"
     if find_spec("torch") is None:
@@ -46,6 +54,20 @@ def probe(name: str) -> tuple[bool, str]:
     if name == "torch-tensorrt":
         return _torch_tensorrt(gpu[1])
     return gpu
+
+
+def _openvino(name: str, weights: Path) -> tuple[bool, str]:
+    if name == "openvino":
+        return True, "CPU"
+    import openvino
+
+    from engines.openvino_engine import network_file
+
+    try:
+        network_file(name.partition("-")[2], weights, openvino.Core())
+    except EngineError as error:
+        return False, str(error)
+    return True, "CPU"
 
 
 def _gpu() -> tuple[bool, str]:

@@ -118,7 +118,7 @@ def test_the_backend_asked_for_is_the_backend_used():
 def test_falling_back_follows_the_list_and_says_why(monkeypatch):
     told = []
     monkeypatch.setattr(
-        engines, "_probe", lambda name: (name != HERE[0], f"{name} has no fuel")
+        engines, "_probe", lambda name, weights: (name != HERE[0], f"{name} has no fuel")
     )
 
     engine = load_engine(HERE[:2], WEIGHTS, threads=1, log=told.append)
@@ -128,7 +128,7 @@ def test_falling_back_follows_the_list_and_says_why(monkeypatch):
 
 
 def test_when_nothing_can_run_every_reason_is_given(monkeypatch):
-    monkeypatch.setattr(engines, "_probe", lambda name: (False, f"{name} has no fuel"))
+    monkeypatch.setattr(engines, "_probe", lambda name, weights: (False, f"{name} has no fuel"))
     with pytest.raises(EngineError, match="openvino has no fuel.*torch has no fuel"):
         load_engine(["openvino", "torch"], WEIGHTS)
 
@@ -147,10 +147,24 @@ def test_missing_and_damaged_weights_say_so(tmp_path):
 
 
 def test_every_backend_says_whether_it_can_run_here_and_if_not_why():
-    told = {a.name: a for a in available()}
+    told = {a.name: a for a in available(WEIGHTS)}
     assert tuple(told) == BACKENDS
     assert all(told[name].ok for name in HERE)
     assert all(a.reason for a in told.values())
+
+
+@pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")
+def test_a_backend_the_processor_or_the_weights_have_nothing_for_is_not_called_able(
+    tmp_path, monkeypatch
+):
+    """Else a list that begins with it would be settled on it before anything is loaded."""
+    (tmp_path / "live.onnx").write_bytes((WEIGHTS / "live.onnx").read_bytes())
+    monkeypatch.setattr("engines.openvino_engine.multiplies_bf16", lambda core: False)
+    told = {a.name: a for a in available(tmp_path)}
+
+    assert told["openvino"].ok
+    assert not told["openvino-bf16"].ok and "bfloat16" in told["openvino-bf16"].reason
+    assert not told["openvino-int8"].ok and "engines.quantise" in told["openvino-int8"].reason
 
 
 def test_numbers_that_are_not_finite_never_become_a_matte(loaded):

@@ -438,7 +438,7 @@ def test_the_stand_in_has_no_call_that_the_real_module_lacks():
 
 
 def test_every_gpu_backend_says_why_it_cannot_run_here():
-    told = {found.name: found for found in available()}
+    told = {found.name: found for found in available(WEIGHTS)}
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     assert not any(told[name].ok for name in probe.ON_GPU)
@@ -458,13 +458,13 @@ def test_a_package_that_cannot_be_imported_is_a_reason_not_a_crash(monkeypatch, 
     monkeypatch.setattr(probe, "find_spec", lambda module: object())
     monkeypatch.setattr(probe, "_gpu", lambda: (True, "H200"))
     monkeypatch.setattr(probe, "import_module", broken)
-    ok, reason = probe.probe(name)
+    ok, reason = probe.probe(name, WEIGHTS)
     assert not ok and str(error) in reason
 
 
 def test_a_list_of_engines_falls_back_with_the_reason_of_each(tmp_path, monkeypatch):
     """A plan that is stale is a reason to take the next on the list, and is told."""
-    monkeypatch.setattr(engines, "_probe", lambda name: (True, "H200"))
+    monkeypatch.setattr(engines, "_probe", lambda name, weights: (True, "H200"))
     monkeypatch.setattr(
         engines, "_load_gpu", lambda *_: (_ for _ in ()).throw(StalePlan(f"x is stale. {MEND}"))
     )

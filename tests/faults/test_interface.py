@@ -152,6 +152,17 @@ def test_doctor_tells_what_is_here_and_what_is_missing(capsys):
     assert all(one["ok"] for one in found if one["about"] == "weights")
 
 
+def test_every_engine_doctor_calls_able_mattes_a_picture(capsys):
+    import run_stream
+
+    code = run_stream.main(["doctor", "--try", "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    able = {one["name"] for one in found if one["about"] == "engine" and one["ok"]}
+    tried = {one["name"]: one["ok"] for one in found if one["about"] == "tried"}
+    assert code == 0 and set(tried) == able and all(tried.values())
+
+
 def test_doctor_finds_damaged_weights_and_no_engine(tmp_path, capsys, monkeypatch):
     import run_stream
     from commands import doctor
