@@ -23,8 +23,7 @@ from tracking.tracker import Tracker
 
 ALIKE = 0.5  # agreement of codes two pieces need to be one person
 MARGIN = 0.1  # and how much more than with any other piece that could be meant
-LINKED = 0.35  # what it is worth that the tracker joined them, looking one way
-APART = 0.2  # agreement below which not even that joins two pieces
+LINKED = 0.5  # what it is worth that the tracker joined them, looking one way: enough by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +120,7 @@ class SecondLook:
                 if spans[a].isdisjoint(spans[b]):
                     bonus = LINKED * (pieces[a].forward == pieces[b].forward != 0)
                     bonus += LINKED * (pieces[a].backward == pieces[b].backward != 0)
-                    if alike[a, b] >= APART or not (look[a].any() and look[b].any()):
-                        score[a, b] = score[b, a] = alike[a, b] + bonus
+                    score[a, b] = score[b, a] = alike[a, b] + bonus
         owner = list(range(count))
         members = {i: [i] for i in range(count)}
         order = sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,17 +23,18 @@ class Person:
     width: float = 20.0
     height: float = 60.0
     score: float = 0.95
-    look: int = 0  # whose code
+    look: float = 0  # whose code; between two whole numbers, like both
 
     @property
     def box(self) -> tuple[float, float, float, float]:
         return self.x, self.y, self.x + self.width, self.y + self.height
 
 
-def code(look: int) -> np.ndarray:
+def code(look: float) -> np.ndarray:
     """A code shared in part by everyone, as networks' codes are, and in part their own."""
-    made = np.ones(CODES)
-    made[look % CODES] += 6
+    made, (part, whole) = np.ones(CODES), math.modf(look)
+    made[int(whole) % CODES] += 6 * (1 - part)
+    made[int(whole + 1) % CODES] += 6 * part
     return made
 
 

@@ -58,6 +58,19 @@ def test_someone_whose_number_was_lost_has_one_number_in_the_end():
     assert numbers[0] == numbers[-1] == [2, 1]
 
 
+def test_whom_the_first_look_knew_again_stays_one_person():
+    """She turns round once and back, and later returns as seen from behind: looked at from the end
+    that is a stranger, little like most of her before; but nobody else could be meant."""
+    stays = Person(x=130, look=4)
+    turns = [1.0] * 300 + [1 + t / 20 for t in range(20)]
+    turns += [2.0] * 9 + turns[:0:-1]
+    frames = [[stays, Person(x=20, look=look)] for look in turns]
+    frames += [[stays]] * 90 + [[stays, Person(x=70, look=2)]] * 40
+
+    assert once(frames)[-1] == once(frames)[0] == [2, 1]
+    assert twice(frames)[-1] == twice(frames)[0] == [2, 1]
+
+
 def test_nobody_is_joined_to_someone_unlike_them_or_there_at_the_same_time():
     twins = [Person(x=10, look=1), Person(x=120, look=1)]
     frames = [twins] * 30 + [[Person(x=60, look=4)]] * 30
