@@ -472,8 +472,9 @@ def weights_of(settings: Settings) -> Path:
 
 
 def ready_engine(
-    settings: Settings, note: Callable[[str], None], load_engine: LoadEngine | None = None
-) -> Engine:
+    settings: Settings, note: Callable[[str], None], load_engine: LoadEngine | None = None, *,
+    in_flight: int | None = None,
+) -> Engine:  # fmt: skip
     """The engine of the settings: the first backend on the list that can run here.  `note` is told
     which, and why not those before it."""
     if load_engine is None:
@@ -488,7 +489,7 @@ def ready_engine(
         score_threshold=wanted.score_threshold,
         pixels=wanted.pixels,
         precision=wanted.precision,
-        in_flight=wanted.in_flight,
+        in_flight=in_flight or wanted.in_flight,
         plans=wanted.plans,
         log=note,
     )

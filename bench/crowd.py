@@ -8,6 +8,8 @@ is drawn, followed and saved as usual.
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ import numpy as np
 from engines.base import Engine, State
 from engines.exported import ExportedEngine, Kept
 from engines.people import Answer
-from matting.frames import Mattes
 
 EDGE = 0.12  # of a person's half-width: how broad the band is in which colour decides
 
@@ -29,36 +30,31 @@ class Crowd:
     def __init__(self, inner: Engine, people: int) -> None:
         if not isinstance(inner, ExportedEngine):
             raise TypeError(f"a crowd needs an engine of the exported network, got {inner.name}")
-        self._inner, self._people = inner, people
+        own: Any = inner
+        self._inner, self._people = own, people
         self.name = inner.name
         self.working_size = inner.working_size
-        self._run = inner._run
-        self._step = 0
+        self._run = partial(type(inner)._run, inner)
+        self._steps = count()  # of two pictures under way, either may be taken for the earlier
+        own._run = self._crowded  # until it is another crowd's
+        self.step = inner.step
+        if hasattr(inner, "submit"):
+            self.submit, self.in_flight = own.submit, own.in_flight
 
     def start(self) -> State:
-        self._step = 0
+        self._steps = count()
         return self._inner.start()
-
-    def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
-        inner: Any = self._inner
-        inner._run = self._crowded
-        try:
-            return inner.step(rgb, state)
-        finally:
-            del inner._run  # the method of its class again
-            self._step += 1
 
     def network(self, size: tuple[int, int]) -> None:
         """Nothing but the network, once, on a picture of (h, w) `size` that it is ready for."""
-        inner: Any = self._inner
-        self._run(inner.network(size), np.full((1, *size, 3), 120, np.uint8), {})
+        self._run(self._inner.network(size), np.full((1, *size, 3), 120, np.uint8), {})
 
     def close(self) -> None:
         pass  # the inner engine belongs to who made it
 
     def _crowded(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
         answer, kept = self._run(network, image, kept)
-        return scripted(answer, self._people, self._step), kept
+        return scripted(answer, self._people, next(self._steps)), kept
 
 
 def scripted(answer: Answer, people: int, step: int) -> Answer:

@@ -163,7 +163,7 @@ def main() -> None:
 
     settings = load(said.config, said.set)
     console = Console(quiet=True)
-    loaded = ready_engine(settings, console.note)
+    loaded = ready_engine(settings, console.note, in_flight=1)
     finds = Crowd(loaded, said.people) if said.people else loaded
     engine = GuardedEngine(finds, tell=console.warning, note=console.note)
     camera = NumberedCamera(said.clip, said.rate)

@@ -46,7 +46,8 @@ def main() -> int:
     width, height = (int(part) for part in said.size.split("x"))
     settings = Settings()
     loaded = load_engine(settings.engine.backends, WEIGHTS, threads=said.threads,
-                         score_threshold=settings.engine.score_threshold, log=print)  # fmt: skip
+                         score_threshold=settings.engine.score_threshold,
+                         in_flight=settings.engine.in_flight, log=print)  # fmt: skip
     engine = GuardedEngine(loaded, tell=print, note=print)
     wanted = Wanted(size=(height, width), rate=said.rate)
 

@@ -81,9 +81,10 @@ def _pictures(clip: Path) -> list[Frame]:
 
 
 def _bare(engine: Engine, pictures: list[Frame], frames: int) -> None:
-    state = engine.start()
-    for frame in itertools.islice(itertools.cycle(pictures), frames):
-        _, state = engine.step(frame.rgb, state)
+    from stream.stages import matte
+
+    for _ in matte(itertools.islice(itertools.cycle(pictures), frames), engine):
+        pass
 
 
 def _clocks() -> tuple[float, float]:

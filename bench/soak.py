@@ -67,7 +67,7 @@ def long_run(minutes: float, clip: str, folder: Path, settings: Settings) -> lis
     """One session; what has grown."""
     from websockets.sync.client import connect
 
-    engine = ready_engine(settings, Console(quiet=True).note)
+    engine = ready_engine(settings, Console(quiet=True).note, in_flight=1)
     hub, library = Hub(540, 80), Library(10)
     live = Live(
         LiveSource(clip, Wanted(loop=True)), engine, lambda: new_tracker(settings),

@@ -36,7 +36,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 def engine_of(settings: Settings, load_engine: LoadEngine | None) -> Engine:
-    return ready_engine(settings, Console(json_events=False).note, load_engine)
+    return ready_engine(settings, Console(json_events=False).note, load_engine, in_flight=1)
 
 
 def guarded(work: Callable[[], int]) -> int:

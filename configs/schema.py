@@ -48,9 +48,11 @@ class EngineSettings:
     # Pixels of the picture the network works on, whatever its shape (288 x 512).  Fewer are quicker
     # and see less: configs/latency.yaml.  Engines on a GPU have plans for this number alone.
     pixels: int = number(147_456, 16_384, 1_048_576)
-    # The next three are for engines on a GPU (docs/engines.md).
+    # Pictures under way at once, where none is waited for: in files, and live from many sources.
+    # On a CPU they share out its threads (docs/decisions/0003-cpu-engine.md).
+    in_flight: int = number(3, 1, 16)
+    # The next two are for engines on a GPU (docs/engines.md).
     precision: Literal["fp16", "fp32"] = "fp16"  # what most layers run in
-    in_flight: int = number(3, 1, 16)  # pictures under way at once; 1 has the least delay
     plans: str | None = None  # folder of compiled networks; nothing = the user's cache
 
 

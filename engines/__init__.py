@@ -37,7 +37,7 @@ def available(weights: Path | str) -> list[Available]:
 
 def load_engine(
     names: Sequence[str], weights: Path | str, *, threads: int | None = None,
-    score_threshold: float = 0.1, pixels: int = AREA, precision: str = "fp16", in_flight: int = 3,
+    score_threshold: float = 0.1, pixels: int = AREA, precision: str = "fp16", in_flight: int = 1,
     plans: Path | str | None = None, log: Log | None = None,
 ) -> Engine:  # fmt: skip
     """The first backend of `names` that can run here, loaded and warm.
@@ -45,9 +45,10 @@ def load_engine(
     The order is the only fallback: a backend that is not named is never used.  Why an earlier
     one could not be used is told through `log`, once.  `weights` is a folder with live.onnx and
     live.safetensors, or one of such a pair.  `pixels` are those of the picture the network works
-    on; engines on a GPU take no other number.  On a GPU, `precision` (fp16 or fp32) is what most
-    layers run in, `in_flight` how many pictures are under way at once, and `plans` the folder of
-    compiled networks.  Raises EngineError with every reason.
+    on; engines on a GPU take no other number.  `in_flight` is how many pictures may be under way
+    at once (engines/base.py): 1 for whoever waits for each.  On a GPU, `precision` (fp16 or fp32)
+    is what most layers run in, and `plans` the folder of compiled networks.  Raises EngineError
+    with every reason.
     """
     reasons: list[str] = []
     for name in names:
@@ -57,7 +58,9 @@ def load_engine(
         if ok:
             try:
                 if name in ON_CPU:
-                    engine = _load_cpu(name, Path(weights), threads, score_threshold, pixels)
+                    engine = _load_cpu(
+                        name, Path(weights), threads, score_threshold, pixels, in_flight
+                    )
                 elif pixels != AREA:
                     raise EngineError(
                         f"its plans are for {AREA} pixels, engine.pixels is {pixels}: leave it out"
@@ -78,18 +81,19 @@ def load_engine(
 
 
 def _load_cpu(
-    name: str, weights: Path, threads: int | None, score_threshold: float, pixels: int
-) -> Engine:
+    name: str, weights: Path, threads: int | None, score_threshold: float, pixels: int,
+    in_flight: int,
+) -> Engine:  # fmt: skip
     if name.startswith("openvino"):
         from engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
-            weights, threads, score_threshold, name.partition("-")[2] or "f32", pixels
+            weights, threads, score_threshold, name.partition("-")[2] or "f32", pixels, in_flight
         )
     if name == "onnxruntime":
         from engines.onnxruntime_engine import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(weights, threads, score_threshold, pixels)
+        return OnnxRuntimeEngine(weights, threads, score_threshold, pixels, in_flight)
     from engines.torch_engine import TorchEngine
 
     return TorchEngine(weights, threads, score_threshold, pixels)

@@ -61,7 +61,8 @@ class Pending(Protocol):
 
 
 class Overlapping(Engine, Protocol):
-    """An engine that works on several pictures at once.
+    """An engine that works on several pictures at once: more of them are done in all, and each is
+    done later than by `step`.
 
     * `submit` puts a picture under way and returns without waiting for it.  It refuses what `step`
       refuses, before anything is enqueued, and may be given the state it returned at once.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engines.base import AREA, EngineError, NotFinite, State
+from engines.base import AREA, EngineError, NotFinite, Pending, State
 from engines.people import Answer, people, shrink, working_size
 from matting.frames import Mattes
 
@@ -57,34 +60,53 @@ def belongs(exported: Path) -> bool:
 
 
 class ExportedEngine(ABC):
-    """An engine over one compiled network per picture size; static shapes run faster."""
+    """An engine over one compiled network per picture size; static shapes run faster.
+
+    A step has all threads for its picture, which is answered soonest.  Pictures that are submitted
+    (`overlap`) share the threads out among themselves: no thread waits for another's part of the
+    same layer, and more pictures are done in all.  The two run networks compiled for the one or for
+    the other; an engine that overlaps is loaded for the latter.
+    """
 
     name: str
+    _keeps: dict[str, int]  # channels of what the network keeps of a video, by name
 
     def __init__(self, score_threshold: float, pixels: int = AREA) -> None:
         self.score_threshold, self.pixels = score_threshold, pixels
-        self._ready: dict[tuple[int, int], Any] = {}
+        self._ready: dict[tuple[tuple[int, int], int], Any] = {}
+        self._at_once = 1
 
     @abstractmethod
-    def _compile(self, size: tuple[int, int]) -> Any:
-        """The network for pictures of (H, W) `size`, ready to run."""
+    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
+        """The network for `at_once` pictures of (H, W) `size`, ready to run."""
 
     @abstractmethod
     def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
         """image (1, h, w, 3) uint8; what the network keeps of a video, and keeps from now on.
-        Arrays that come out are nobody else's."""
+        Arrays that come out are nobody else's.  Called by as many threads as pictures at once."""
 
     def warm_up(self) -> None:
         """Be ready for 16:9 before the first picture; a constructor ends with this."""
-        self.network(self.working_size((9, 16)))
+        self.network(self.working_size((9, 16)), self._at_once)
 
-    def network(self, size: tuple[int, int]) -> Any:
+    def overlap(self, in_flight: int, threads: int | None) -> None:
+        """From now on, offer to `submit` (engines/base.py), if there is more than one thread for it
+        and no picture waits for what the network keeps of the one before."""
+        at_once = min(in_flight, threads or os.cpu_count() or 1)
+        if at_once > 1 and not self._keeps:
+            self._at_once = at_once
+            self._workers = ThreadPoolExecutor(at_once, "network")
+            self._under_way: deque[Future[Mattes]] = deque()
+            self.in_flight, self.submit = in_flight, self._submit
+
+    def network(self, size: tuple[int, int], at_once: int = 1) -> Any:
         """The network for pictures of (H, W) `size`, compiled where it is not at hand."""
-        if size not in self._ready:
+        key = (size, at_once)
+        if key not in self._ready:
             if len(self._ready) >= SIZES_KEPT:
                 self._ready.pop(next(iter(self._ready)))  # the one compiled longest ago
-            self._ready[size] = self._compile(size)
-        return self._ready[size]
+            self._ready[key] = self._compile(size, at_once)
+        return self._ready[key]
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (H, W) the network sees of a picture of `size`."""
@@ -94,11 +116,29 @@ class ExportedEngine(ABC):
         return None  # nothing has been seen yet
 
     def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
+        size = self._accepted(rgb)
+        return self._matted(self.network(size), size, rgb, state or {})
+
+    def _submit(self, rgb: np.ndarray, state: State) -> tuple[Pending, State]:
+        size = self._accepted(rgb)
+        network = self.network(size, self._at_once)
+        while len(self._under_way) >= self.in_flight:
+            wait([self._under_way.popleft()])
+        pending = self._workers.submit(lambda: self._matted(network, size, rgb, {})[0])
+        self._under_way.append(pending)
+        return pending, {}
+
+    def _accepted(self, rgb: np.ndarray) -> tuple[int, int]:
+        """The working size of a picture that can be matted."""
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
             raise ValueError(f"expected (H, W, 3) uint8 RGB, got {rgb.shape} {rgb.dtype}")
-        size = self.working_size(rgb.shape[:2])
+        return self.working_size(rgb.shape[:2])
+
+    def _matted(
+        self, network: Any, size: tuple[int, int], rgb: np.ndarray, kept: Kept
+    ) -> tuple[Mattes, Kept]:
         image = shrink(rgb, size)
-        answer, kept = self._run(self.network(size), image, state or {})
+        answer, kept = self._run(network, image, kept)
         made = (*answer, *kept.values())
         if not all(np.isfinite(part.sum()) for part in made):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")
@@ -109,4 +149,6 @@ class ExportedEngine(ABC):
         self._ready.clear()
 
     def close(self) -> None:
+        if hasattr(self, "submit"):
+            self._workers.shutdown()
         self._ready.clear()

@@ -75,7 +75,7 @@ class GuardedEngine:
         look at this one, so such an engine keeps its memory finite itself (engines/base.py)."""
         engine: Any = self._engine
         pending, own = self._roomy(lambda: engine.submit(rgb, state.own), rgb.shape[:2])
-        guarded = _GuardedPending(self, pending, state, rgb.shape[:2])
+        guarded = _GuardedPending(self, pending, state, rgb)
         return guarded, _Guarded(own, state.video, state.frame + 1)
 
     def _finite(self, mattes: Mattes) -> Mattes:
@@ -97,8 +97,10 @@ class GuardedEngine:
             video.last = no_one(size)
         return _copied(video.last)
 
-    def _roomy(self, work: Callable[[], Any], size: tuple[int, int]) -> Any:
-        """Do `work`; once more after giving memory back, where there was not enough."""
+    def _roomy(
+        self, work: Callable[[], Any], size: tuple[int, int], again: Callable[[], Any] | None = None
+    ) -> Any:
+        """Do `work`; where memory was short, give some back and do it, or else `again`, anew."""
         try:
             return work()
         except Exception as error:
@@ -111,7 +113,7 @@ class GuardedEngine:
             release()
         gc.collect()
         try:
-            return work()
+            return (again or work)()
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -129,19 +131,23 @@ class _GuardedPending:
     """The mattes of a picture that is under way; taken in the order of the video."""
 
     def __init__(
-        self, guard: GuardedEngine, pending: Any, state: _Guarded, size: tuple[int, int]
+        self, guard: GuardedEngine, pending: Any, state: _Guarded, rgb: np.ndarray
     ) -> None:
-        self._guard, self._pending, self._state, self._size = guard, pending, state, size
+        self._guard, self._pending, self._state, self._rgb = guard, pending, state, rgb
         self._mattes: Mattes | None = None
 
     def result(self) -> Mattes:
         if self._mattes is None:
-            guard, video = self._guard, self._state.video
+            guard, state, size = self._guard, self._state, self._rgb.shape[:2]
             try:
-                self._mattes = guard._finite(self._pending.result())
-                video.last, video.failed_in_a_row = self._mattes, 0
+                mattes = guard._roomy(
+                    self._pending.result, size,
+                    again=lambda: guard._engine.step(self._rgb, state.own)[0],
+                )  # fmt: skip
+                self._mattes = guard._finite(mattes)
+                state.video.last, state.video.failed_in_a_row = self._mattes, 0
             except NotFinite as error:
-                self._mattes = guard._stand_in(error, video, self._state.frame, self._size)
+                self._mattes = guard._stand_in(error, state.video, state.frame, size)
         return self._mattes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,42 @@ class OnnxRuntimeEngine(ExportedEngine):
     name = "onnxruntime"
 
     def __init__(
-        self, weights: Path, threads: int | None, score_threshold: float, pixels: int = AREA
-    ) -> None:
-        import onnxruntime
-
+        self, weights: Path, threads: int | None, score_threshold: float, pixels: int = AREA,
+        in_flight: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__(score_threshold, pixels)
-        path = exported_file(weights)
-        options = onnxruntime.SessionOptions()
-        if threads:
-            options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            # one session serves every size: its shapes are dynamic
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its exceptions share no base class of their own
-            raise EngineError(f"onnxruntime cannot load {path}: {error}") from error
+        self._path, self._threads = exported_file(weights), threads
+        self._sessions: dict[int, Any] = {}  # by how many pictures there are at once
         self._keeps = {
-            given.name: given.shape[1] for given in self._session.get_inputs()
+            given.name: given.shape[1] for given in self._session(1).get_inputs()
             if given.name != "image"
         }  # fmt: skip
+        self.overlap(in_flight, threads)
         self.warm_up()
 
-    def _compile(self, size: tuple[int, int]) -> Any:
-        self._run(self._session, np.zeros((1, *size, 3), np.uint8), {})
-        return self._session
+    def _session(self, at_once: int) -> Any:
+        """One session serves every size: its shapes are dynamic."""
+        if at_once not in self._sessions:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            if self._threads or at_once > 1:
+                # those who call work too, and all of them share the others
+                shared = (self._threads or os.cpu_count() or 1) - at_once
+                options.intra_op_num_threads = shared + 1
+            options.log_severity_level = 3
+            try:
+                self._sessions[at_once] = onnxruntime.InferenceSession(
+                    str(self._path), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # its exceptions share no base class of their own
+                raise EngineError(f"onnxruntime cannot load {self._path}: {error}") from error
+        return self._sessions[at_once]
+
+    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
+        session = self._session(at_once)
+        self._run(session, np.zeros((1, *size, 3), np.uint8), {})
+        return session
 
     def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
         given = filled(kept, self._keeps, image.shape[1:3])

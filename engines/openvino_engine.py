@@ -8,6 +8,7 @@ engines/quantise.py made of this very export, and refuses one that was made of a
 from __future__ import annotations
 
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ INT8 = ".int8.xml"  # beside the .onnx, with a .bin of the same name
 class OpenVinoEngine(ExportedEngine):
     def __init__(
         self, weights: Path, threads: int | None, score_threshold: float, precision: str = "f32",
-        pixels: int = AREA,
+        pixels: int = AREA, in_flight: int = 1,
     ) -> None:
         """`precision`: f32, bf16 or int8."""
         import openvino
@@ -49,22 +50,32 @@ class OpenVinoEngine(ExportedEngine):
             given.any_name: given.partial_shape[1].get_length() for given in self._model.inputs
             if given.any_name != "image"
         }  # fmt: skip
+        self.overlap(in_flight, threads)
         self.warm_up()
 
-    def _compile(self, size: tuple[int, int]) -> Any:
+    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
         model = self._model.clone()
         first = {"image": np.zeros((1, *size, 3), np.uint8), **filled({}, self._keeps, size)}
         model.reshape({name: list(part.shape) for name, part in first.items()})
-        request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
-        request.infer(first)
-        return request
+        settings = self._settings | ({"NUM_STREAMS": str(at_once)} if at_once > 1 else {})
+        compiled = self._core.compile_model(model, "CPU", settings)
+        free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(at_once):
+            request = compiled.create_infer_request()
+            request.infer(first)
+            free.put(request)
+        return free
 
     def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
         given = filled(kept, self._keeps, image.shape[1:3])
-        network.infer({"image": image, **given}, share_inputs=True)
-        # copies: the request reuses its buffers, and what a step returns is the caller's
-        answer = Answer(*(network.get_tensor(name).data[0].copy() for name in OUTPUTS))
-        return answer, {name: network.get_tensor(name + NEXT).data.copy() for name in given}
+        request = network.get()
+        try:
+            request.infer({"image": image, **given}, share_inputs=True)
+            # copies: the request reuses its buffers, and what a step returns is the caller's
+            answer = Answer(*(request.get_tensor(name).data[0].copy() for name in OUTPUTS))
+            return answer, {name: request.get_tensor(name + NEXT).data.copy() for name in given}
+        finally:
+            network.put(request)
 
 
 def network_file(precision: str, weights: Path, core: Any) -> Path:

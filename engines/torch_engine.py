@@ -52,7 +52,7 @@ class TorchEngine(ExportedEngine):
         self._keeps = {"memory": channels} if channels else {}
         self.warm_up()
 
-    def _compile(self, size: tuple[int, int]) -> Any:
+    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
         self._run(self._network, np.zeros((1, *size, 3), np.uint8), {})
         return self._network
 

@@ -56,7 +56,8 @@ def run(
     edges = Edges(settings.live.expand_pixels, settings.live.feather_pixels)
     _check_extras(request)
     with ExitStack() as held:
-        loaded = ready_engine(settings, console.note, load_engine)
+        # every picture is waited for, so none is under way beside it
+        loaded = ready_engine(settings, console.note, load_engine, in_flight=1)
         held.callback(loaded.close)
         engine = GuardedEngine(loaded, tell=console.warning, note=console.note)
         sinks = _sinks(request)

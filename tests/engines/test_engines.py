@@ -1,5 +1,7 @@
 """Every backend keeps the engine's promises, and all of them give the same mattes."""
 
+import threading
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import engines
 from engines import BACKENDS, EngineError, available, load_engine
 from engines.areas import by_areas
 from engines.exported import ExportedEngine
+from engines.guard import GuardedEngine
 from engines.openvino_engine import digest
 from engines.people import Answer, shrink, working_size
-from matting.frames import UNTRACKED
+from matting.frames import UNTRACKED, Frame, no_one
+from stream.stages import matte
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "weights"
@@ -171,7 +175,7 @@ def test_numbers_that_are_not_finite_never_become_a_matte(loaded):
     class Broken(ExportedEngine):
         name = "broken"
 
-        def _compile(self, size):
+        def _compile(self, size, at_once):
             return None
 
         def _run(self, network, image, kept):
@@ -188,17 +192,12 @@ def test_a_folder_of_many_shapes_does_not_fill_memory_with_networks():
     class Counting(ExportedEngine):
         name, compiled = "counting", 0
 
-        def _compile(self, size):
+        def _compile(self, size, at_once):
             self.compiled += 1
             return None
 
         def _run(self, network, image, kept):
-            h8, w8 = image.shape[1] // 8, image.shape[2] // 8
-            return Answer(
-                np.zeros(2, np.float32), np.zeros((2, 4), np.float32),
-                np.zeros((2, h8, w8), np.float32), np.zeros((2, 3, h8, w8), np.float32),
-                np.zeros((2, 4, 3), np.float32), np.zeros((2, h8 * 4, w8 * 4), np.float32),
-            ), kept  # fmt: skip
+            return nothing(image), kept
 
     engine = Counting(0.3)
     for width in range(40, 400, 20):
@@ -240,6 +239,102 @@ def test_what_a_network_remembers_of_a_video_is_kept_with_that_video(tmp_path, n
     assert np.array_equal(first.score, other.score)  # nothing of the first video is left
     assert np.array_equal(engine.step(rgb, state)[0].score, again.score)  # a state is not used up
     assert elsewhere.score == pytest.approx(first.score, abs=0.05)  # another size: it starts anew
+
+
+@pytest.mark.parametrize("name", [n for n in HERE if n != "torch"])
+def test_pictures_under_way_at_once_are_answered_as_one_by_one(loaded, name):
+    """Bit for bit, whatever their sizes, and each to whom it belongs."""
+    pictures = [demo_frame(at) for at in (0, 160)]
+    pictures += [p[:, 100:500].copy() for p in pictures]
+    engine = load_engine([name], WEIGHTS, threads=2, in_flight=3)
+    state, pending = engine.start(), []
+    for rgb in [*pictures, *pictures]:
+        waiting, state = engine.submit(rgb, state)
+        pending.append(waiting)
+    found = [waiting.result() for waiting in pending]
+    engine.close()
+
+    assert engine.in_flight == 3
+    for rgb, ours in zip([*pictures, *pictures], found, strict=True):
+        theirs, _ = loaded[name].step(rgb, None)
+        assert np.array_equal(ours.score, theirs.score)
+        assert np.array_equal(ours.alpha, theirs.alpha)
+
+
+def test_an_engine_overlaps_only_where_there_is_something_to_gain(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from tests.engines.toy_network import toy_model
+
+    onnx.save(toy_model(memory=True), str(tmp_path / "live.onnx"))
+    waits = load_engine(HERE[:1], tmp_path, threads=4, in_flight=3)  # for what it is to remember
+    alone = load_engine(HERE[:1], WEIGHTS, threads=1, in_flight=3)
+    asked = load_engine(HERE[:1], WEIGHTS, threads=2)
+
+    assert not any(hasattr(engine, "submit") for engine in (waits, alone, asked))
+
+
+class Slow(ExportedEngine):
+    """Answers when it is allowed to; a picture that begins with 13 is its bane."""
+
+    name, _keeps = "slow", {}
+
+    def __init__(self, in_flight):
+        super().__init__(0.3)
+        self.allowed, self.begun = threading.Event(), 0
+        self.overlap(in_flight, threads=2)
+
+    def _compile(self, size, at_once):
+        return at_once
+
+    def _run(self, network, image, kept):
+        assert network == 2
+        self.begun += 1
+        assert self.allowed.wait(30)
+        if image[0, 0, 0, 0] == 13:
+            raise MemoryError("bad_alloc")
+        return nothing(image), kept
+
+
+def nothing(image):
+    h8, w8 = image.shape[1] // 8, image.shape[2] // 8
+    return Answer(
+        np.zeros(2, np.float32), np.zeros((2, 4), np.float32),
+        np.zeros((2, h8, w8), np.float32), np.zeros((2, 3, h8, w8), np.float32),
+        np.zeros((2, 4, 3), np.float32), np.zeros((2, h8 * 4, w8 * 4), np.float32),
+    )  # fmt: skip
+
+
+def test_no_more_pictures_are_under_way_than_were_said_and_a_wrong_one_never_is():
+    engine = Slow(in_flight=3)
+    rgb = np.zeros((90, 160, 3), np.uint8)
+    pending = [engine.submit(rgb, None)[0] for _ in range(3)]
+    with pytest.raises(ValueError, match="uint8 RGB, got"):
+        engine.submit(rgb.astype(np.float32), None)
+    fourth = threading.Thread(target=lambda: pending.append(engine.submit(rgb, None)[0]))
+    fourth.start()
+    fourth.join(0.2)
+    assert fourth.is_alive() and engine.begun <= 2  # by two workers, and one waits
+
+    engine.allowed.set()
+    fourth.join(30)
+    assert [len(waiting.result()) for waiting in pending] == [0] * 4
+    engine.close()
+
+
+def test_a_picture_under_way_for_which_memory_ran_out_is_done_again():
+    """And not the ones beside it."""
+    engine, notes = Slow(in_flight=3), []
+    engine.allowed.set()
+    guarded = GuardedEngine(engine, tell=notes.append, note=notes.append)
+    frames = [Frame(np.full((288, 512, 3), v, np.uint8), i, Fraction(1)) for i, v in
+              enumerate((7, 13, 9))]  # fmt: skip
+    engine.step = lambda rgb, state: (no_one(rgb.shape[:2]), state)
+
+    found = list(matte(frames, guarded))
+
+    assert [frame.pts for frame, _ in found] == [0, 1, 2]
+    assert engine.begun == 3 and len(notes) == 1 and "out of memory (bad_alloc)" in notes[0]
+    guarded.close()
 
 
 @pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")

@@ -65,7 +65,7 @@ def test_calibration_follows_pictures_of_many_shapes(pictures):
     class Remembering(ExportedEngine):
         name, _keeps = "remembering", {"memory": 2}
 
-        def _compile(self, size):
+        def _compile(self, size, at_once):
             return size
 
         def _run(self, network, image, kept):
