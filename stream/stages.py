@@ -48,13 +48,16 @@ class Tracker(Protocol):
 
 
 def matte(
-    frames: Iterable[Frame], engine: Engine, state: Any = None, keeper: Keeper | None = None
-) -> Iterator[Matted]:
+    frames: Iterable[Frame], engine: Engine, state: Any = None, keeper: Keeper | None = None, *,
+    remember: bool = True,
+) -> Iterator[Matted]:  # fmt: skip
     """Matte each frame.  The network's memory lives here, one per video: it begins with `state`, or
-    anew, and is shown to the `keeper` between frames.
+    anew, and is shown to the `keeper` between frames.  Where the pictures have nothing to do with
+    one another (`remember` False) it begins anew with each.
 
     An engine that works on several pictures at once is kept busy: a frame's mattes are taken when
-    `engine.in_flight` frames are under way, or no more come.
+    `engine.in_flight` frames are under way, or no more come.  Where the stage before fails, or a
+    picture cannot be matted, those under way still come, and then the failure.
     """
     state = engine.start() if state is None else state
     submit = getattr(engine, "submit", None)
@@ -62,23 +65,40 @@ def matte(
         for frame in frames:
             if keeper is not None:
                 keeper.before(state)
-            mattes, state = engine.step(frame.rgb, state)
+            mattes, after = engine.step(frame.rgb, state)
+            state = after if remember else engine.start()
             yield frame, mattes
         return
     under_way: deque[tuple[Frame, Any]] = deque()
-    for frame in frames:
+    coming = iter(frames)
+    failure: Exception | None = None
+    while True:
+        try:
+            frame = next(coming)
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+            break
         if keeper is not None:
             while under_way and keeper.wants():  # it keeps what everyone knows at one moment
                 earlier, pending = under_way.popleft()
                 yield earlier, pending.result()
             keeper.before(state, settled=not under_way)
-        pending, state = submit(frame.rgb, state)
+        try:
+            pending, after = submit(frame.rgb, state)
+        except Exception as error:
+            failure = error
+            break
+        state = after if remember else engine.start()
         under_way.append((frame, pending))
         if len(under_way) >= engine.in_flight:  # type: ignore[attr-defined]
             frame, pending = under_way.popleft()
             yield frame, pending.result()
     for frame, pending in under_way:
         yield frame, pending.result()
+    if failure is not None:
+        raise failure
 
 
 def matte_each(
@@ -89,8 +109,7 @@ def matte_each(
     People are numbered from the left, 1, 2, ..., anew in every picture.  No later picture can
     speak for someone the network doubts, so those below `confident_score` are left out.
     """
-    for frame in frames:
-        mattes, _ = engine.step(frame.rgb, engine.start())
+    for frame, mattes in matte(frames, engine, remember=False):
         mattes = mattes.pick(np.flatnonzero(mattes.score >= confident_score))
         mattes = mattes.pick(np.argsort(mattes.box[:, 0] + mattes.box[:, 2], kind="stable"))
         yield frame, mattes.named(np.arange(1, len(mattes) + 1))

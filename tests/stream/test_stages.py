@@ -1,5 +1,6 @@
 """The stages between decode and encode, run on lists."""
 
+from concurrent.futures import Future
 from contextlib import closing
 
 import numpy as np
@@ -32,6 +33,62 @@ def test_an_engine_failure_comes_after_the_frames_before_it():
     assert len([next(matted), next(matted)]) == 2
     with pytest.raises(RuntimeError, match="as it was told"):
         next(matted)
+
+
+class Overlapping(SquaresEngine):
+    """The same, with up to three pictures under way."""
+
+    in_flight = 3
+
+    def __init__(self, refuse_at=None, **kind):
+        super().__init__(**kind)
+        self.refuse_at, self.taken = refuse_at, 0
+
+    def submit(self, rgb, state):
+        if self.taken == self.refuse_at:
+            raise RuntimeError("refused, as it was told")
+        self.taken += 1
+        pending = Future()
+        try:
+            mattes, state = self.step(rgb, state)
+            pending.set_result(mattes)
+        except RuntimeError as error:
+            pending.set_exception(error)
+        return pending, state
+
+
+@pytest.mark.parametrize("kind", [{"refuse_at": 5}, {"fail_at": 5}])
+def test_a_picture_that_fails_comes_after_those_that_were_under_way_before_it(kind):
+    found = []
+    with pytest.raises(RuntimeError, match="as it was told"):
+        for frame, _ in matte(video(), Overlapping(**kind)):
+            found.append(frame.pts)
+
+    assert found == [0, 1, 2, 3, 4]
+
+
+def test_a_film_that_breaks_off_gives_every_frame_that_was_under_way():
+    def broken():
+        yield from video(pts=range(5))
+        raise OSError("the disk is gone")
+
+    found = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for frame, _ in matte(broken(), Overlapping()):
+            found.append(frame.pts)
+
+    assert found == [0, 1, 2, 3, 4]
+
+
+def test_photographs_are_under_way_at_once_and_know_nothing_of_each_other():
+    frames = video(pts=range(6))
+    engine = Overlapping(fail_at=3)  # the fourth step of one memory
+
+    matted = list(matte_each(frames, engine))
+
+    assert [frame.pts for frame, _ in matted] == list(range(6)) and engine.taken == 6
+    for (_, ours), (_, theirs) in zip(matted, matte_each(frames, SquaresEngine()), strict=True):
+        assert np.array_equal(ours.alpha, theirs.alpha)
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3, 50])
