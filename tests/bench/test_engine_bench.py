@@ -1,10 +1,13 @@
 """Engines are timed side by side only if they give the same people."""
 
+from concurrent.futures import Future
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from bench.engines import agree
-from matting.frames import Mattes
+from bench.engines import agree, ways
+from matting.frames import Frame, Mattes
 
 
 def people(*left: int, shade: float = 1.0) -> Mattes:
@@ -30,3 +33,34 @@ def test_rounded_numbers_may_differ_a_little_and_exact_ones_not():
     assert agree(people(10, shade=0.95), people(10), rounded=True)
     assert not agree(people(10, shade=0.95), people(10), rounded=False)
     assert agree(people(60, 10), people(10, 60), rounded=True)  # in whatever order
+
+
+def test_an_engine_that_overlaps_is_timed_in_both_ways_and_each_takes_every_frame():
+    class Steps:
+        def __init__(self):
+            self.stepped = self.submitted = 0
+
+        def start(self):
+            return None
+
+        def step(self, rgb, state):
+            self.stepped += 1
+            return people(10), state
+
+    class Overlaps(Steps):
+        in_flight = 3
+
+        def submit(self, rgb, state):
+            self.submitted += 1
+            pending = Future()
+            pending.set_result(people(10))
+            return pending, state
+
+    engines = {"plain": Steps(), "quick": Overlaps()}
+    frames = [Frame(np.zeros((30, 100, 3), np.uint8), i, Fraction(1)) for i in range(5)]
+    timed = ways(engines, frames)
+    for run in timed.values():
+        run()
+
+    assert list(timed) == ["plain", "quick", "quick, 3 under way"]
+    assert engines["plain"].stepped == engines["quick"].stepped == engines["quick"].submitted == 5
