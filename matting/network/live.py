@@ -24,7 +24,7 @@ from matting.network.instances import InstanceDecoder
 from matting.network.looks import Looks
 from matting.network.memory import Memory
 from matting.network.perception import GeneralPerception
-from matting.network.verdict import Verdict, evidence
+from matting.network.verdict import Verdict, evidence, weighed
 
 NAME = "e2e_him_live"
 
@@ -123,7 +123,7 @@ class LiveNetwork(nn.Module):
             looks = self.looks(image, x4, x8, x16, guide.location, sure)
             if self.verdict is not None:
                 known = evidence(looks, code, existence[-1], guide.location)
-                existence = [*existence[:-1], self.verdict(known)]
+                existence = [*existence[:-1], weighed(self.verdict(known), existence[-1])]
             if self.identity is not None:
                 identity = self.identity(looks)
         return Output(

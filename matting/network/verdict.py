@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from matting.network.looks import FEATURES
 
+DOUBTED = 0.45  # what a first score counts when the verdict is against it
+
 
 class Verdict(nn.Module):
     def __init__(self, code: int, hidden: int) -> None:
@@ -30,6 +32,19 @@ class Verdict(nn.Module):
         """(B, N, E), of `evidence` below -> (B, N, 2) logits: no one, someone."""
         someone = self.judge(self.read((evidence - self.mean) / self.spread).relu()) / 2
         return torch.cat([-someone, someone], -1)
+
+
+def weighed(verdict: Tensor, existence: Tensor) -> Tensor:
+    """(B, N, 2) logits each -> (B, N, 2): the verdict, but never less than `DOUBTED` of what the
+    network itself believed.
+
+    The verdict sees one picture and says no to someone's legs behind a chair.  Who was whole a
+    moment ago is known to be there: a doubted score begins nobody, and lets a tracker keep them.
+    """
+    someone = torch.maximum(
+        verdict.softmax(-1)[..., 1:], DOUBTED * existence.float().softmax(-1)[..., 1:]
+    ).clamp(1e-6, 1 - 1e-6)
+    return torch.cat([1 - someone, someone], -1).log()
 
 
 def evidence(looks: Tensor, code: Tensor, existence: Tensor, location: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ torch = pytest.importorskip("torch")
 
 from matting.network import live  # noqa: E402
 from matting.network.looks import FEATURES, Looks, owned  # noqa: E402
-from matting.network.verdict import Verdict, evidence  # noqa: E402
+from matting.network.verdict import Verdict, evidence, weighed  # noqa: E402
 from matting.training import finish, identity, verdict  # noqa: E402
 from matting.training.recipe import RecipeError  # noqa: E402
 from matting.training.showing import as_image  # noqa: E402
+from tracking.tracker import TrackerSettings  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 CODE = 8
@@ -95,6 +96,21 @@ def test_evidence_tells_large_from_small_and_firm_from_faint():
     assert score.tolist() == [1.0, -2.0, 0.0]
     assert area[0] > area[2] > area[1]
     assert firm[0] > 0.99 and firm[1] > 0.95 and firm[2] < 0.5
+
+
+def test_who_is_doubted_can_be_kept_and_begins_nobody():
+    """Logits of the network's belief and of the verdict, and the score that a tracker is given."""
+    def logits(*someone):
+        return torch.tensor([[[-value / 2, value / 2] for value in someone]])
+
+    believed, verdict_ = logits(9.0, 9.0, 0.0, -9.0, 60.0), logits(6.0, -6.0, -6.0, -6.0, -60.0)
+    score = weighed(verdict_, believed).softmax(-1)[0, :, 1]
+    settings = TrackerSettings()
+
+    assert score[0] > settings.birth_score
+    for doubted in score[[1, 2, 4]]:
+        assert settings.weak_score < doubted < min(0.5, settings.confident_score)
+    assert score[3] < settings.weak_score
 
 
 def test_looks_are_of_the_person_and_not_of_who_stands_in_front():
