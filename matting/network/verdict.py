@@ -42,7 +42,7 @@ def weighed(verdict: Tensor, existence: Tensor) -> Tensor:
     moment ago is known to be there: a doubted score begins nobody, and lets a tracker keep them.
     """
     someone = torch.maximum(
-        verdict.softmax(-1)[..., 1:], DOUBTED * existence.float().softmax(-1)[..., 1:]
+        verdict.softmax(-1)[..., 1:], DOUBTED * existence.softmax(-1)[..., 1:]
     ).clamp(1e-6, 1 - 1e-6)
     return torch.cat([1 - someone, someone], -1).log()
 
