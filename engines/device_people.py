@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engines.people import EVERYWHERE, SURE, SURE_SCORE
+from engines.people import EVERYWHERE, SURE
 
 
 class Shrinker:
@@ -95,15 +95,14 @@ def matte(coefficient: Tensor, rgb: Tensor, out: Tensor) -> None:
     out.copy_((z.sigmoid_() * 1.02 - 0.01).clamp_(0, 1))
 
 
-def share_out(alpha: Tensor, score: np.ndarray, location: Tensor, grid: tuple[int, int]) -> None:
+def share_out(alpha: Tensor, alike: np.ndarray, location: Tensor, grid: tuple[int, int]) -> None:
     """Make (n, H, W) alphas sum to at most 1, in place; see people.share_out.
 
-    `score` (n,) is on the host; location (n, h8, w8) passes through the 1/2 `grid`, as there.
+    `alike` (n,) bool is on the host; location (n, h8, w8) passes through the 1/2 `grid`, as there.
     """
     wide = _resized(_resized(location[:, None], grid), alpha.shape[1:])[:, 0]
     free: Tensor | None = None
-    sure = score >= SURE_SCORE
-    for rows in (np.flatnonzero(sure).tolist(), np.flatnonzero(~sure).tolist()):
+    for rows in (np.flatnonzero(alike).tolist(), np.flatnonzero(~alike).tolist()):
         if not rows:
             continue
         claims = torch.stack([alpha[row] for row in rows])

@@ -33,7 +33,7 @@ class Source(NamedTuple):
     rgb: np.ndarray  # (H, W, 3) uint8
     coefficient: np.ndarray  # (n, 4, h, w) float32: z = c0 R + c1 G + c2 B + c3, colours 0..255
     location: np.ndarray  # (n, h, w) float32, 0..1
-    sure: np.ndarray  # (n,) bool: takes from a pixel before those who are not
+    alike: np.ndarray  # (n,) bool: shares a pixel before those who are not (people.equals)
 
 
 class Drawing:
@@ -41,7 +41,7 @@ class Drawing:
 
     def __init__(self, source: Source, rows: np.ndarray | None = None) -> None:
         self._source = source
-        self._rows = np.arange(len(source.sure)) if rows is None else rows
+        self._rows = np.arange(len(source.alike)) if rows is None else rows
         self._tiles: _Tiles | None = None
         self._alpha: np.ndarray | None = None
         self._codes: np.ndarray | None = None
@@ -130,7 +130,7 @@ def _axis(pixels: int, cells: int, tile: int) -> _Axis:
 
 
 def _draw(source: Source, rows: np.ndarray) -> _Tiles:
-    rgb, coefficient, location, sure = source
+    rgb, coefficient, location, alike = source
     size, grid = rgb.shape[:2], coefficient.shape[2:]
     tile = TILE if size[0] * size[1] < FULL_HD else 2 * TILE
     down = _axis(size[0], grid[0], min(tile, size[0]))
@@ -138,14 +138,14 @@ def _draw(source: Source, rows: np.ndarray) -> _Tiles:
 
     wide = _wider(coefficient, location)
     some, full = _settled(rgb, wide[:, :4], down, across)  # (n, tiles down, tiles across)
-    asked = np.isin(np.arange(len(sure)), rows)
+    asked = np.isin(np.arange(len(alike)), rows)
     # where somebody asked for shares a tile with others, those who go before them count too
     claimed_by_any = (some & asked[:, None, None]).any(0)
-    doubtful = (some & (asked & ~sure)[:, None, None]).any(0)
+    doubtful = (some & (asked & ~alike)[:, None, None]).any(0)
     crowded = some.sum(0) > 1
     wanted = some & asked[:, None, None]
-    wanted |= some & crowded & sure[:, None, None] & claimed_by_any
-    wanted |= some & crowded & ~sure[:, None, None] & doubtful
+    wanted |= some & crowded & alike[:, None, None] & claimed_by_any
+    wanted |= some & crowded & ~alike[:, None, None] & doubtful
 
     alone_full = full & ~crowded & asked[:, None, None]
     person, y, x = np.nonzero(wanted & ~alone_full)
@@ -166,9 +166,9 @@ def _draw(source: Source, rows: np.ndarray) -> _Tiles:
             tiles = tiles[0][shared], tiles[1][shared], tiles[2][shared]
             where = _interpolated(wide[:, 4:], down, across, *tiles)[:, 0]
             those = shared + part.start
-            alpha[those] = _shared(alpha[those], where, place[those], sure[tiles[0]])
+            alpha[those] = _shared(alpha[those], where, place[those], alike[tiles[0]])
     # from the picture's people to the places of `rows`
-    index = np.full(len(sure), -1)
+    index = np.full(len(alike), -1)
     index[rows] = np.arange(len(rows))
     own = np.flatnonzero(asked[person])
     if len(own) < len(person):
@@ -293,19 +293,18 @@ def _interpolated(
 
 
 def _shared(
-    alpha: np.ndarray, location: np.ndarray, place: np.ndarray, sure: np.ndarray
+    alpha: np.ndarray, location: np.ndarray, place: np.ndarray, alike: np.ndarray
 ) -> np.ndarray:
     """Tiles (m, T, T') whose alphas sum to at most 1 wherever `place` (m,), sorted, is the same.
 
     Where several people claim a pixel, what they claim together is divided by their claims times
-    the square of their locations: alpha knows edges, location knows who is where.  People the
-    network is sure of go first and those it doubts get what is left; a doubtful second answer for
-    somebody would otherwise take half of them, and be dropped later.
+    the square of their locations: alpha knows edges, location knows who is where.  Those who
+    are `alike`, as people.equals has them, go first, and the others get what is left.
     """
     made = np.empty_like(alpha)
     places, slot = np.unique(place, return_inverse=True)
     free = np.ones((len(places), *alpha.shape[1:]), np.float32)
-    for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
+    for rows in (np.flatnonzero(alike), np.flatnonzero(~alike)):
         if not len(rows):
             continue
         weight = np.square(location[rows])

@@ -26,7 +26,7 @@ import numpy as np
 
 from engines.base import NotFinite, PictureError, State
 from engines.lanes import Lanes, Mark
-from engines.people import LEAST, Answer, choose, share_out, working_size
+from engines.people import LEAST, Answer, choose, equals, share_out, working_size
 from matting.frames import UNTRACKED, Mattes, no_one
 
 SIZES_KEPT = 6  # sizes a slot stays ready for: a folder of photographs has many shapes
@@ -355,10 +355,10 @@ class GpuEngine:
         host_codes = lanes.host_memory((len(rows), *size), torch.uint8)
         codes = slot.room("codes", (len(rows), *size), torch.uint8)
         told_facts = slot.room("pinned facts", (len(rows), 5), torch.float32, host=True)
-        score = answer.score[rows]
+        alike = equals(answer, rows)
 
         def detail() -> None:
-            self._draw(pending, rows.tolist(), score, alpha, facts)
+            self._draw(pending, rows.tolist(), alike, alpha, facts)
             codes.copy_((alpha * 255).round_())
 
         def download() -> None:
@@ -376,12 +376,12 @@ class GpuEngine:
         def finish() -> Mattes:
             landed.wait()
             drawn = _Downloaded(host.numpy(), host_codes.numpy())
-            return self._assembled(answer, rows, drawn, told_facts.numpy())
+            return self._assembled(answer, rows, alike, drawn, told_facts.numpy())
 
         return finish
 
     def _draw(
-        self, pending: Pending, rows: list[int], score: np.ndarray, alpha: Any, facts: Any
+        self, pending: Pending, rows: list[int], alike: np.ndarray, alpha: Any, facts: Any
     ) -> None:
         """On the detail lane: everyone's alpha at full size, shared out."""
         from engines import device_people as device
@@ -394,13 +394,14 @@ class GpuEngine:
                 device.matte(mixed, rgb, alpha[i])
             if len(rows) > 1:
                 location = self._torch.stack([part["location"][row] for row in rows])
-                device.share_out(alpha, score, location, part["fine"].shape[1:])
+                device.share_out(alpha, alike, location, part["fine"].shape[1:])
             for i in range(len(rows)):
                 facts[i].copy_(device.extent(alpha[i]))
 
     def _assembled(
-        self, answer: Answer, rows: np.ndarray, drawn: _Downloaded, facts: np.ndarray
-    ) -> Mattes:
+        self, answer: Answer, rows: np.ndarray, alike: np.ndarray, drawn: _Downloaded,
+        facts: np.ndarray,
+    ) -> Mattes:  # fmt: skip
         """On the host: who is enough of a person, and everyone as the contract wants them."""
         if not np.isfinite(facts.sum()):  # facts are of every pixel
             raise NotFinite(f"{self.name}: mattes with numbers that are not finite")
@@ -409,7 +410,7 @@ class GpuEngine:
             return no_one(drawn.shape[1:], answer.location.shape[1:], answer.code.shape[1])
         rows = rows[kept]
         coarse = answer.location[rows].copy()
-        share_out(coarse, answer.score[rows], coarse.copy())
+        share_out(coarse, alike[kept], coarse.copy())
         return Mattes(
             alpha=drawn if len(kept) == len(facts) else drawn.pick(kept), coarse=coarse,
             score=answer.score[rows], box=facts[kept, 1:].copy(), code=answer.code[rows],

@@ -21,7 +21,8 @@ from matting.frames import UNTRACKED, Mattes, no_one
 SURE = 8.0  # matting/network/detail.py
 SAME = 0.7  # overlap of two location maps above which they are one person said twice
 FAR = 60.0  # a logit this far above another is certain; e to the 88 is the largest there is
-SURE_SCORE = 0.5  # from here on a person does not yield to another
+SURE_SCORE = 0.5  # from here on the network is sure of a person
+OWN = 0.3  # share of a place that somebody doubted has to have to themself, to be treated alike
 LEAST = 1.5e-4  # of the picture's area: less alpha than this is nobody (1,000 of 2560 x 2560)
 STEP = 32  # and its sides are multiples of this
 
@@ -74,6 +75,18 @@ def choose(answer: Answer, threshold: float) -> np.ndarray:
     return order[kept]
 
 
+def equals(answer: Answer, rows: np.ndarray) -> np.ndarray:
+    """(n,) bool: which of these codes share a pixel alike.  The others get what is left.
+
+    Those are all the network is sure of, and whoever it doubts but who is somewhere else: half
+    hidden, say.  A doubtful second answer for somebody would take half of them, and be dropped.
+    """
+    sure = answer.score[rows] >= SURE_SCORE
+    maps = answer.location[rows].reshape(len(rows), -1)
+    inside = maps @ maps[sure].T / np.maximum(np.einsum("np,np->n", maps, maps), 1e-6)[:, None]
+    return sure | (inside.max(1, initial=0.0) <= 1 - OWN)
+
+
 def people(
     answer: Answer, rgb: np.ndarray, threshold: float, seen: np.ndarray | None = None
 ) -> Mattes:
@@ -90,10 +103,8 @@ def people(
     if len(rows):
         coefficient = coefficients(answer, rows)
         location = np.stack([cv2.resize(m, grid[::-1]) for m in answer.location[rows]])
-        sure = answer.score[rows] >= SURE_SCORE
-        preview = previewed(
-            coefficient, location, answer.score[rows], rgb if seen is None else seen
-        )
+        alike = equals(answer, rows)
+        preview = previewed(coefficient, location, alike, rgb if seen is None else seen)
         scale = np.array([size[1] / grid[1], size[0] / grid[0]] * 2)
         for i, matte in enumerate(preview):
             x, y, w, h = cv2.boundingRect((matte > 0.5).astype(np.uint8))
@@ -103,16 +114,16 @@ def people(
         return no_one(size, answer.location.shape[1:], answer.code.shape[1])
     rows = rows[kept]
     coarse = answer.location[rows].copy()
-    share_out(coarse, answer.score[rows], coarse.copy())
+    share_out(coarse, alike[kept], coarse.copy())
     return Mattes(
-        alpha=Drawing(Source(rgb, coefficient, location, sure), np.flatnonzero(kept)),
+        alpha=Drawing(Source(rgb, coefficient, location, alike), np.flatnonzero(kept)),
         coarse=coarse, score=answer.score[rows], box=boxes[kept], code=answer.code[rows],
         ids=np.full(len(rows), UNTRACKED, np.int64),
     )  # fmt: skip
 
 
 def previewed(
-    coefficient: np.ndarray, location: np.ndarray, score: np.ndarray, rgb: np.ndarray
+    coefficient: np.ndarray, location: np.ndarray, alike: np.ndarray, rgb: np.ndarray
 ) -> np.ndarray:
     """(n, h/2, w/2) float32: the mattes as they are at the size of the network's 1/2 grid."""
     grid = location.shape[1:]
@@ -125,21 +136,19 @@ def previewed(
             z += slope * plane
         z[...] = 1.02 / (1 + cv2.exp(-z)) - 0.01
         np.clip(z, 0, 1, out=z)
-    share_out(alpha, score, location)
+    share_out(alpha, alike, location)
     return alpha
 
 
-def share_out(alpha: np.ndarray, score: np.ndarray, location: np.ndarray) -> None:
+def share_out(alpha: np.ndarray, alike: np.ndarray, location: np.ndarray) -> None:
     """Make the alphas (n, H, W) of one picture sum to at most 1, in place.
 
     Where several people claim a pixel, what they claim together is divided by their claims times
     the square of their locations (n, H, W): alpha knows edges, location knows who is where.
-    People the network is sure of go first and those it doubts get what is left; a doubtful second
-    answer for somebody would otherwise take half of them, and be dropped later.
+    Those who are `alike`, as `equals` has them, go first, and the others get what is left.
     """
-    sure = score >= SURE_SCORE
     free: np.ndarray | float = 1.0
-    for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
+    for rows in (np.flatnonzero(alike), np.flatnonzero(~alike)):
         if not len(rows):
             continue
         claimed = np.minimum(np.add.reduce(alpha[rows]), free)

@@ -23,19 +23,19 @@ def scene(size, people=5, seed=0, grid=(18, 32)):
         away = np.hypot((y - 9) / 7, (x - 4 - 6 * i) / 6)
         coefficient[i, 3] += 40 * (1 - away)
         location[i] = 1 / (1 + np.exp(8 * (away - 1)))
-    sure = np.arange(people) < 3
-    return Source(rgb, coefficient, location, sure)
+    alike = np.arange(people) < 3
+    return Source(rgb, coefficient, location, alike)
 
 
 def whole(source: Source) -> np.ndarray:
     """The definition, without tiles."""
-    rgb, coefficient, location, sure = source
+    rgb, coefficient, location, alike = source
     wide = [cv2.resize(c.transpose(1, 2, 0), rgb.shape[1::-1]) for c in coefficient]
     z = [(w.reshape(*rgb.shape[:2], 4)[..., :3] * rgb).sum(2) + w.reshape(*rgb.shape[:2], 4)[..., 3]
          for w in wide]  # fmt: skip
     alpha = np.clip(1.02 / (1 + np.exp(-np.clip(np.float32(z), -80, 80))) - 0.01, 0, 1)
     place = np.stack([cv2.resize(m, rgb.shape[1::-1]).reshape(rgb.shape[:2]) for m in location])
-    share_out(alpha, np.where(sure, 0.9, 0.1), place)
+    share_out(alpha, alike, place)
     return alpha
 
 

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engines.people import Answer, choose, people, share_out, working_size  # noqa: E402
+from engines.people import Answer, choose, equals, people, share_out, working_size  # noqa: E402
 from matting.network import detail, live  # noqa: E402
 from matting.network.export import fold_norms  # noqa: E402
 
@@ -148,26 +148,40 @@ def test_a_person_said_twice_is_one_person_and_two_who_touch_are_two():
     assert choose(answer, 0.85).tolist() == [1]
 
 
-def test_people_share_a_pixel_and_a_doubtful_one_takes_only_what_is_left():
+def test_who_is_doubted_shares_alike_unless_they_are_somebody_said_twice():
+    location = np.zeros((5, 8, 12), np.float32)
+    location[0, 2:6, 2:5] = 0.9  # somebody
+    location[1, 2:6, 3:7] = 0.9  # half hidden behind them
+    location[2, 3:5, 2:5] = 0.9  # a part of them, said again
+    location[3, 2:6, 8:10] = location[4, 2:6, 8:11] = 0.9  # two who may be one, and nobody else
+    answer = Answer(np.float32([0.9, 0.3, 0.4, 0.3, 0.2]), *[np.zeros(0, np.float32)] * 5)
+    answer = answer._replace(location=location)
+
+    assert equals(answer, np.arange(5)).tolist() == [True, True, False, True, True]
+    assert equals(answer, np.array([2, 1])).tolist() == [True, True]  # of whom would it be a part?
+    assert equals(answer._replace(score=np.full(5, 0.8)), np.arange(5)).all()
+
+
+def test_people_share_a_pixel_and_who_yields_takes_only_what_is_left():
     everywhere = np.ones((4, 1, 1), np.float32)
     alpha = np.float32([0.9, 0.6, 0.5, 0.1]).reshape(4, 1, 1)
-    share_out(alpha, np.float32([0.9, 0.8, 0.3, 0.2]), everywhere)
+    share_out(alpha, np.array([True, True, False, False]), everywhere)
     assert alpha.ravel() == pytest.approx([0.6, 0.4, 0, 0], abs=1e-6)
 
     alpha = np.float32([0.7, 0.5, 0.1]).reshape(3, 1, 1)
-    share_out(alpha, np.float32([0.9, 0.4, 0.3]), everywhere[:3])
+    share_out(alpha, np.array([True, False, False]), everywhere[:3])
     assert alpha.ravel() == pytest.approx([0.7, 0.25, 0.05], abs=1e-6)
 
 
 def test_a_pixel_two_people_claim_goes_to_who_is_there_and_torch_agrees():
     rng = np.random.default_rng(2)
     claims = np.float32([0.5, 0.45]).reshape(2, 1, 1)
-    share_out(claims, np.float32([0.9, 0.9]), np.float32([0.9, 0.1]).reshape(2, 1, 1))
+    share_out(claims, np.array([True, True]), np.float32([0.9, 0.1]).reshape(2, 1, 1))
     assert claims.ravel() == pytest.approx([0.939, 0.0111], abs=1e-3)  # 0.95 in all, as before
 
     alpha, location = rng.random((2, 3, 5, 7)).astype(np.float32)
     expected = detail.share_out(torch.from_numpy(alpha), torch.from_numpy(location)).numpy()
-    share_out(alpha, np.float32([0.9, 0.8, 0.7]), location)
+    share_out(alpha, np.ones(3, bool), location)
     assert np.abs(alpha - expected).max() < 1e-5
     assert alpha.sum(0).max() <= 1 + 1e-5
 
