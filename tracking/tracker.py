@@ -23,12 +23,14 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from matting.frames import UNTRACKED, Mattes
 from tracking.motion import Motion, centres_and_sizes, moved_boxes
+from tracking.prelude import Prelude
 from tracking.recognition import LEARNING_RATE, Agreement, Album, Gallery, blended, cosines
 from tracking.scenery import Change, Scenery
 from tracking.similarity import (
@@ -60,7 +62,7 @@ TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
 LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
 LEARN_FRAMES = 4  # every so many frames the meaning of cosines is learnt: they change slowly
 ALBUM_FRAMES = 8  # every so many frames a person is looked at for something new
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class Tracker:
         self._restarted = False
         self._next_id = 1
         self._next_handle = UNTRACKED - 1
+        self._prelude = Prelude(self.delay_frames + 1)
 
     def update(
         self,
@@ -185,22 +188,39 @@ class Tracker:
             known = self._known = _Known.nobody(seen)
         if change.cut or restarted or elapsed > self.settings.coast_seconds:
             known = self._known = self._part(known)
+            self._prelude.clear()
         known.motion.predict(elapsed, resting=known.seen < self._frame - 1)
         if camera is not None:
             known.motion.move_with(camera)
             known.box = moved_boxes(known.box, camera)
 
         pairs = self._pair(known, seen, change.doubtful)
+        back = pairs.rows[(known.id[pairs.rows] > 0) & (known.seen[pairs.rows] < self._frame - 1)]
+        away = zip(known.id[back].tolist(), known.seen[back].tolist(), strict=True)
+        returned = [_Begun(self._frame, number, number, last) for number, last in away]
         self._observe(known, seen, pairs)
         known = self._known = self._meet(known, seen, unpaired=pairs.detections_left())
-        self._confirm(known, seen.size[1])
+        begun = self._confirm(known, seen.size[1])
         self._obey_pins(known, seen, mattes)
         self._known = known = self._forget(known)
 
         present = known.seen == self._frame
         rows = seen.rows[known.detection[present]]
         names[rows] = np.where(known.id[present] > 0, known.id[present], known.handle[present])
+        self._look_back(names, seen, returned + begun)
         return names
+
+    def _look_back(self, names: np.ndarray, seen: _Seen, begun: list[_Begun]) -> None:
+        """Detections that are nobody's get a handle each, in place: they may be of somebody who is
+        believed soon after.  Who has `begun` is given what was seen of them just before."""
+        left = names[seen.rows] == UNTRACKED
+        names[seen.rows[left]] = [self._new_handle() for _ in range(int(left.sum()))]
+        self._prelude.add(self._frame, names[seen.rows], left, seen.box, seen.coarse)
+        for person in begun:
+            for handle in self._prelude.before(
+                person.born, person.named, person.away_since, self.settings.min_weak_overlap
+            ):
+                self._resolve(handle, person.id)
 
     def enrol(self, name: str, codes: np.ndarray) -> None:
         """Someone is known by name before they are seen: codes (k, D) of them, the best first.
@@ -248,6 +268,7 @@ class Tracker:
             "numbers": [self._frame, self._next_id, self._next_handle],
             "times": [self._seconds, self._clock, self._restarted],
             "scenery": self._scenery.state(arrays),
+            "prelude": self._prelude.state(arrays),
         }
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
         kept = io.BytesIO()
@@ -287,6 +308,8 @@ class Tracker:
         self._seconds, self._clock, self._restarted = told["times"]
         self._scenery = Scenery()
         self._scenery.restore(told["scenery"], group("scenery"))
+        self._prelude = Prelude(self.delay_frames + 1)
+        self._prelude.restore(told["prelude"], group("prelude"))
 
     def agreement_of(self, cosine: np.ndarray) -> np.ndarray:
         """What cosines of codes mean, after what was seen: 0 a stranger, 1 the same person."""
@@ -578,20 +601,30 @@ class Tracker:
         handles = np.array([self._new_handle() for _ in new], np.int64)
         return known.joined(seen, new, handles, self._frame, self._seconds or 0.0)
 
-    def _confirm(self, known: _Known, width: int) -> None:
+    def _confirm(self, known: _Known, width: int) -> list[_Begun]:
         """Give numbers to the tentative who were seen often enough: their own if they return."""
         ready = (known.id == 0) & (known.hits >= self.settings.confirm_hits)
         if not ready.any():
-            return
+            return []
         rows = known.by_appearance(np.flatnonzero(ready))
         returned, likeness = self._recalled(known, rows)
+        begun = []
         for row in rows.tolist():
+            since = -1
             if row in returned:
-                self._name(known, row, self._welcome(known, row, *returned[row]))
+                where, key = returned[row]
+                since = int(known.seen[key]) if where == "away" else since
+                self._name(known, row, self._welcome(known, row, where, key))
             elif self._may_tell_more(known, row, likeness.get(row, 0.0), width):
                 continue
             elif not self._full():
                 self._name(known, row, self._new_id())
+            else:
+                continue
+            identity, born = int(known.id[row]), int(known.born[row])
+            named = identity if born == self._frame else int(known.handle[row])
+            begun.append(_Begun(born, named, identity, since))
+        return begun
 
     def _may_tell_more(self, known: _Known, row: int, likeness: float, width: int) -> bool:
         """Someone has come a moment ago and is a little like somebody who left: soon their code
@@ -732,7 +765,10 @@ class Tracker:
 
     def _name(self, known: _Known, row: int, identity: int) -> None:
         known.id[row] = identity
-        self.resolved[int(known.handle[row])] = identity
+        self._resolve(int(known.handle[row]), identity)
+
+    def _resolve(self, handle: int, identity: int) -> None:
+        self.resolved[handle] = identity
         if len(self.resolved) > REMEMBERED_HANDLES:
             del self.resolved[next(iter(self.resolved))]
 
@@ -760,6 +796,15 @@ class Tracker:
 
 
 _GONE = -1  # the id of a row whose number has moved to another row
+
+
+class _Begun(NamedTuple):
+    """Somebody who is believed from now on, or is back."""
+
+    born: int  # frame in which they were seen first
+    named: int  # what they were named there
+    id: int
+    away_since: int  # frame in which they were seen before that; -1 for never
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ import pytest
 from matting.frames import UNTRACKED, no_one
 from tests.tracking.people import CODES, GRID, SIZE, Person, picture
 from tracking import Tracker, TrackerSettings
+from tracking.scenery import Change
 
 RATE = 30
 
@@ -443,3 +444,77 @@ def test_a_sliver_behind_someone_that_looks_like_nobody_keeps_its_number():
         names = tracker.update(mattes, t / RATE)
 
     assert names.tolist() == [1, 2]
+
+
+def test_whoever_comes_half_seen_is_theirs_from_the_first_frame_that_can_still_be_named():
+    """They step from behind a door: doubted for some frames, then believed."""
+    stays, nobody = Person(x=110, look=1), Person(x=80, height=20, look=3, score=0.3)
+    faint = [[stays, nobody, Person(x=10 + t, look=2, score=0.3)] for t in range(6)]
+    clear = [[stays, nobody, Person(x=16 + t, look=2)] for t in range(8)]
+    away = [[stays, nobody]] * 10
+
+    tracker = Tracker()
+    numbers = live(away + faint + clear + away + faint + clear, tracker)
+
+    half = Tracker()  # and a run that is broken off in between goes on to the same
+    for t, people in enumerate(away + faint):
+        half.update(picture(*people), t / RATE)
+    other = Tracker()
+    other.restore(half.save())
+    for t, people in enumerate(clear, len(away + faint)):
+        names = [tracker_.update(picture(*people), t / RATE) for tracker_ in (half, other)]
+        assert names[0].tolist() == names[1].tolist() and half.resolved == other.resolved
+    # confirmed in the fifth clear frame, when the third faint one is still held back
+    came, delay = len(away), tracker.delay_frames
+    assert delay == 7 and [row[2] for row in numbers[came : came + 14]] == [0] * 3 + [2] * 11
+    assert [row[2] for row in numbers[2 * came + 14 :]] == [2] * 14  # known, by their code, at once
+    assert all(row[:2] == [1, 0] for row in numbers[8:])  # and nobody stays nobody
+
+
+def test_who_was_lost_for_a_moment_is_theirs_in_the_doubted_frames_before_they_are_back():
+    person = Person(x=60)
+    gone = [[Person(x=100, height=20, look=5, score=0.3)]] * 12
+    # doubted, and too far from where they were for a weak detection to be them at once
+    faint = [[Person(x=20 + 2 * t, score=0.3)] for t in range(3)]
+    back = [[Person(x=26 + 2 * t)] for t in range(8)]
+
+    numbers = live([[person]] * 10 + gone + faint + back, codes=False)
+
+    assert numbers[9] == [1] and numbers[21] == [0]
+    came = [row[0] for row in numbers[22:]]
+    assert came[-1] > 0 and came == [came[-1]] * len(came)
+
+
+@pytest.mark.parametrize(
+    ("faint", "why"),
+    [([Person(x=10 + 12 * t, score=0.3) for t in range(4)], "they jump from frame to frame"),
+     ([Person(x=60, score=0.3)] * 4, "they are elsewhere"),
+     ([Person(x=10, score=0.3)] * 2 + [Person(x=60, score=0.3)] * 2, "there is a gap")],
+)  # fmt: skip
+def test_what_was_doubted_elsewhere_is_nobodys(faint, why):
+    numbers = live([[person] for person in faint] + [[Person(x=10)]] * 8, codes=False)
+
+    assert [row[0] for row in numbers] == [0] * 4 + [1] * 8, why
+
+
+def test_nothing_before_a_cut_is_given_to_who_comes_after_it():
+    tracker = Tracker()
+    names = [tracker.update(picture(Person(x=10, score=0.3)), t / RATE) for t in range(3)]
+    cut = Change(cut=True, doubtful=True, camera=None)
+    names += [
+        tracker.update(picture(Person(x=10)), (3 + t) / RATE, change=cut if t == 0 else None)
+        for t in range(6)
+    ]
+
+    told = [tracker.resolved.get(int(row[0]), int(row[0])) for row in names]
+    assert all(number < 0 for number in told[:3]) and told[3:] == [1] * 6
+
+
+def test_somebody_is_never_in_two_places_of_a_frame_that_is_named_late():
+    """They were believed elsewhere until a moment before they came back here."""
+    seen_there = [[Person(x=100, look=2), Person(x=10, look=2, score=0.3)]] * 12
+    comes_here = [[Person(x=10, look=2)]] * 10
+
+    for row in live([[Person(x=60, look=1), *people] for people in seen_there + comes_here]):
+        named = [number for number in row if number > 0]
+        assert len(set(named)) == len(named)
