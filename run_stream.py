@@ -201,6 +201,7 @@ def matte_one(
                     )
                 return Outcome(done["frames"], len(done["people"]), bool(done["damage"]))
             begun = _begun(out, head, console)
+        notes = _notes(begun, settings, tracker) if source.kind == "video" else None
         console.start(uri, str(out), source.size, network.name, source.frames_estimate)
         with Deliverables(
             out, source, overwrite=wanted.overwrite, about=about, begun=begun,
@@ -213,7 +214,6 @@ def matte_one(
                     files.leave()
                     console.warning(f"stopped by {stop.name}; the unfinished run is as it was")
                     return Outcome(begun.frames, 0, False)
-            notes = _notes(begun, settings, tracker) if source.kind == "video" else None
             with (
                 ahead(pictures_in, depth=depth.decode_ahead, name="decode") as frames,
                 ahead(
@@ -356,7 +356,13 @@ def _notes(begun: Begun | None, settings: Settings, tracker: Tracker) -> Notes |
         return None  # what is still to come decides about frames that are done: start over instead
     if begun is None or begun.state is None:
         return Notes(tracker)
-    tracker.restore(begun.state["tracker"])
+    try:
+        tracker.restore(begun.state["tracker"])
+    except ValueError as error:
+        raise ConfigError(
+            f"the run that was broken off here is of another version of this program ({error}); "
+            "--overwrite starts it over"
+        ) from None
     return Notes(tracker, begun.frames)
 
 

@@ -176,6 +176,21 @@ def test_what_changed_is_told_and_nothing_is_touched(walk, tmp_path, capsys):
     assert run(clip, "-o", out, "--resume", "--set", "pipeline.decode_ahead=1", "--quiet") == 0
 
 
+def test_what_another_version_noted_is_not_gone_on_with(walk, tmp_path, capsys, monkeypatch):
+    clip, whole = walk
+    out = tmp_path / "out"
+    killed(clip, out, 80, slow="0.04")
+    before = (out / UNFINISHED / "store.troupe").read_bytes()
+
+    monkeypatch.setattr("tracking.tracker.STATE_VERSION", 99)
+    assert run(clip, "-o", out, "--resume") == 2
+    told = capsys.readouterr().err
+    assert "of another version of this program" in told and "--overwrite starts it over" in told
+    assert (out / UNFINISHED / "store.troupe").read_bytes() == before
+    assert run(clip, "-o", out, "--overwrite", "--quiet") == 0
+    same(out, whole)
+
+
 def test_what_is_finished_is_left_alone(walk, tmp_path, capsys):
     clip, whole = walk
     out = shutil.copytree(whole, tmp_path / "out")
