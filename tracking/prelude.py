@@ -30,7 +30,7 @@ class _Frame:
 class Prelude:
     def __init__(self, frames: int) -> None:
         """Remembers the latest `frames` frames."""
-        self._frames: deque[_Frame] = deque(maxlen=max(1, frames))
+        self._frames: deque[_Frame] = deque(maxlen=frames)
 
     def add(
         self, number: int, name: np.ndarray, free: np.ndarray, box: np.ndarray, coarse: np.ndarray
@@ -41,10 +41,10 @@ class Prelude:
         """Another shot: nothing before it belongs to anybody after it."""
         self._frames.clear()
 
-    def before(self, number: int, name: int, after: int, overlap: float) -> Iterator[int]:
-        """The names of what was seen of someone in the frames before `number`, in which they were
-        named `name`; not in frame `after` or earlier, where they are known to have been.  From
-        frame to frame boxes or mattes have to overlap more than `overlap`."""
+    def before(self, number: int, name: int, identity: int, overlap: float) -> Iterator[int]:
+        """The names of what was seen of `identity` in the frames before `number`, in which they are
+        named `name`, down to one in which they have their own number.  From frame to frame boxes or
+        mattes have to overlap more than `overlap`."""
         last: tuple[np.ndarray, np.ndarray] | None = None
         for frame in reversed(self._frames):
             if frame.number == number:
@@ -53,7 +53,7 @@ class Prelude:
                     return
                 last = frame.box[here], frame.coarse[here]
             elif last is not None and frame.number < number:
-                if frame.number <= after or not frame.free.any():
+                if identity in frame.name or not frame.free.any():
                     return
                 box, coarse = last
                 same = box_overlap(box, frame.box)[0]

@@ -196,8 +196,7 @@ class Tracker:
 
         pairs = self._pair(known, seen, change.doubtful)
         back = pairs.rows[(known.id[pairs.rows] > 0) & (known.seen[pairs.rows] < self._frame - 1)]
-        away = zip(known.id[back].tolist(), known.seen[back].tolist(), strict=True)
-        returned = [_Begun(self._frame, number, number, last) for number, last in away]
+        returned = [_Begun(self._frame, number, number) for number in known.id[back].tolist()]
         self._observe(known, seen, pairs)
         known = self._known = self._meet(known, seen, unpaired=pairs.detections_left())
         begun = self._confirm(known, seen.size[1])
@@ -218,7 +217,7 @@ class Tracker:
         self._prelude.add(self._frame, names[seen.rows], left, seen.box, seen.coarse)
         for person in begun:
             for handle in self._prelude.before(
-                person.born, person.named, person.away_since, self.settings.min_weak_overlap
+                person.born, person.named, person.id, self.settings.min_weak_overlap
             ):
                 self._resolve(handle, person.id)
 
@@ -610,11 +609,8 @@ class Tracker:
         returned, likeness = self._recalled(known, rows)
         begun = []
         for row in rows.tolist():
-            since = -1
             if row in returned:
-                where, key = returned[row]
-                since = int(known.seen[key]) if where == "away" else since
-                self._name(known, row, self._welcome(known, row, where, key))
+                self._name(known, row, self._welcome(known, row, *returned[row]))
             elif self._may_tell_more(known, row, likeness.get(row, 0.0), width):
                 continue
             elif not self._full():
@@ -623,7 +619,7 @@ class Tracker:
                 continue
             identity, born = int(known.id[row]), int(known.born[row])
             named = identity if born == self._frame else int(known.handle[row])
-            begun.append(_Begun(born, named, identity, since))
+            begun.append(_Begun(born, named, identity))
         return begun
 
     def _may_tell_more(self, known: _Known, row: int, likeness: float, width: int) -> bool:
@@ -804,7 +800,6 @@ class _Begun(NamedTuple):
     born: int  # frame in which they were seen first
     named: int  # what they were named there
     id: int
-    away_since: int  # frame in which they were seen before that; -1 for never
 
 
 @dataclass(eq=False)

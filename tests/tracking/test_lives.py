@@ -518,3 +518,19 @@ def test_somebody_is_never_in_two_places_of_a_frame_that_is_named_late():
     for row in live([[Person(x=60, look=1), *people] for people in seen_there + comes_here]):
         named = [number for number in row if number > 0]
         assert len(set(named)) == len(named)
+
+
+def test_who_returns_after_a_few_slow_frames_is_not_given_a_frame_they_were_in():
+    """At two frames a second they are long gone within the frames that output waits for."""
+    stays = Person(x=60, look=1)
+    seen = [[stays, Person(x=100, look=2), Person(x=10, look=4, score=0.3)]] * 12
+    gone = [[stays, Person(x=10, look=4, score=0.3)]] * 2
+    back = [[stays, Person(x=10, look=2)]] * 8
+    frames = seen + gone + back
+
+    numbers = live(frames, seconds=[t / 2 for t in range(len(frames))])
+
+    assert numbers[11][1] > 0 and numbers[-1][1] == numbers[11][1]
+    for row in numbers:
+        named = [number for number in row if number > 0]
+        assert len(set(named)) == len(named)
