@@ -65,8 +65,7 @@ def choose(answer: Answer, threshold: float) -> np.ndarray:
     """Rows of the codes that are people, by falling score, each person once."""
     order = np.argsort(-answer.score, kind="stable")
     order = order[answer.score[order] >= threshold]
-    maps = answer.location.reshape(len(answer.score), -1)[order]
-    common, own = maps @ maps.T, np.einsum("np,np->n", maps, maps)
+    common, own = _claims(answer, order)
     overlap = common / np.maximum(own[:, None] + own - common, 1e-6)  # soft IoU, product form
     kept: list[int] = []
     for i in range(len(order)):
@@ -82,9 +81,15 @@ def equals(answer: Answer, rows: np.ndarray) -> np.ndarray:
     hidden, say.  A doubtful second answer for somebody would take half of them, and be dropped.
     """
     sure = answer.score[rows] >= SURE_SCORE
-    maps = answer.location[rows].reshape(len(rows), -1)
-    inside = maps @ maps[sure].T / np.maximum(np.einsum("np,np->n", maps, maps), 1e-6)[:, None]
+    common, own = _claims(answer, rows)
+    inside = common[:, sure] / np.maximum(own, 1e-6)[:, None]
     return sure | (inside.max(1, initial=0.0) <= 1 - OWN)
+
+
+def _claims(answer: Answer, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the location maps of these codes have in common (n, n), and each with itself (n,)."""
+    maps = answer.location.reshape(len(answer.score), -1)[rows]
+    return maps @ maps.T, np.einsum("np,np->n", maps, maps)
 
 
 def people(
