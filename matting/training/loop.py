@@ -48,9 +48,13 @@ class Run:
         self.network = live.LiveNetwork(recipe.sizes)
         if recipe.start:
             loaded, _ = live.load(Path(recipe.start))
-            if loaded.sizes not in (recipe.sizes, replace(recipe.sizes, memory=0)):
+            grown = replace(
+                recipe.sizes, memory=loaded.sizes.memory and recipe.sizes.memory,
+                grouping=loaded.sizes.grouping and recipe.sizes.grouping,
+            )  # fmt: skip
+            if loaded.sizes != grown:
                 raise RecipeError(f"{recipe.start}: sizes {loaded.sizes} are not the recipe's")
-            # a memory may be added to a network that has none: until it learns, it reads as nothing
+            # memory and grouping may be added to a network without: at first they add nothing
             self.network.load_state_dict(loaded.without_heads().state_dict(), strict=False)
         if recipe.backbone:
             if not Path(recipe.backbone).exists():
@@ -61,10 +65,13 @@ class Run:
             self.network.backbone.load(Path(recipe.backbone))
         self.network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        rates = {
+            "backbone.": recipe.backbone_rate, "memory.": recipe.memory_rate,
+            "perception.grouping.": recipe.grouping_rate,
+        }  # fmt: skip
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
-            part = name.partition(".")[0]
-            rate = {"backbone": recipe.backbone_rate, "memory": recipe.memory_rate}.get(part, 1.0)
+            rate = next((rate for part, rate in rates.items() if name.startswith(part)), 1.0)
             groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
         self.optimiser = torch.optim.AdamW(
             [

@@ -41,6 +41,7 @@ class Recipe:
     rate: float = 5e-4  # peak learning rate of new parts
     backbone_rate: float = 0.25  # times `rate`
     memory_rate: float = 1.0  # of the memory, times `rate`: it starts as nothing
+    grouping_rate: float = 1.0  # of the layers of grouping, as above
     decay: float = 0.02  # weight decay
     warmup: int = 300  # steps
     last: float = 0.02  # of the peak rate, at the end of the cosine
