@@ -307,6 +307,7 @@ def matted(
     if source is not None and source.kind == "images":
         return matte_each(frames, engine, settings.tracking.confident_score)
     from stream.fill import fill
+    from stream.steady import steady
 
     tracker = tracker or (notes.tracker if notes else new_tracker(settings))
     wanted = settings.people
@@ -315,7 +316,9 @@ def matted(
     else:
         state = begun.state["state"] if begun and begun.state else None
         followed = follow(matte(frames, engine, state, notes), tracker)
-    return fill(followed, wanted.fill_gaps) if wanted.fill_gaps else followed
+    if wanted.fill_gaps:
+        followed = fill(followed, wanted.fill_gaps)
+    return steady(followed, wanted.steady) if wanted.steady else followed
 
 
 def _digest(settings: Settings) -> str | None:
@@ -352,7 +355,8 @@ def _begun(out: Path, head: Mapping[str, Any], console: Console) -> Begun | None
 def _notes(begun: Begun | None, settings: Settings, tracker: Tracker) -> Notes | None:
     from stream.resume import Notes
 
-    if settings.people.second_look or settings.people.fill_gaps:
+    people = settings.people
+    if people.second_look or people.fill_gaps or people.steady:
         return None  # what is still to come decides about frames that are done: start over instead
     if begun is None or begun.state is None:
         return Notes(tracker)

@@ -3,7 +3,8 @@
     python -m bench.evaluate --data ../shared/data --out out/eval
 
 * scenes: made scenes of people and places never trained on; the truth is exact.
-* flicker: the same, moving; dtSSD with the network's memory, and with every frame matted alone.
+* flicker: the same, moving; dtSSD as the network answers, and with mattes compared over time
+  (stream/steady.py, as configs/thorough.yaml has it).
 * photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
 * clip: two children, heavy occlusion, true ids (bench/evaluate_clip.py); its flicker is dtSSD
   against the outlines of those ids.
@@ -21,16 +22,23 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from heapq import nlargest
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from bench import machine
-from bench.evaluate_clip import ClipScores, clip_scores, compare, label_files, read_labels
+from bench.evaluate_clip import (
+    ClipScores,
+    clip_scores,
+    compare,
+    followed,
+    label_files,
+    read_labels,
+)
 from bench.evaluate_photos import labelled_photographs, photo_score, photo_scores, read_photograph
 from bench.wiring import LoadEngine, add_options, engine_of, guarded, settings_of
 from configs.schema import Settings
@@ -39,14 +47,13 @@ from matting.frames import Frame, Mattes
 from matting.metrics import dtssd, match, matting_quality, overlap_matrix
 from matting.synthesis import sources as material
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
-from run_stream import new_tracker
 from stream.compose import write_text
-from stream.decode import open_source
-from stream.stages import follow, matte
+from stream.steady import steady
 
 SEED = 4711  # of the made scenes
 SIZE = (576, 1024)
 WORST = 10
+STEADY = 2  # as in configs/thorough.yaml
 CONFIDENT = 0.5
 PLAIN = 0.02  # share of the picture; beside scraps seen between others, who count as people too
 LABELS = Path(__file__).parents[1] / "configs/photo_labels.json"  # one "empty" picture is not
@@ -163,46 +170,71 @@ def scenes(engine: Engine, sources: material.Sources, count: int) -> Part:
 def moving(engine: Engine, sources: material.Sources, count: int) -> Part:
     part = Part("flicker")
     size = (SIZE[0] // 2, SIZE[1] // 2)
-    values: dict[bool, list[float]] = {True: [], False: []}
+    values: dict[str, list[float]] = {"as it is": [], "steadied": []}
+    errors: dict[str, list[float]] = {"as it is": [], "steadied": []}
     for i in range(count):
         clip = list(sequence(sources, size, [SEED, i, 1], frames=8, rate=15.0))
         stay = sorted(set.intersection(*(set(sample.ids) for sample in clip)))
-        for remember in (True, False):
-            films = _films(engine, clip, stay, remember)
-            values[remember] += [dtssd(np.stack(a), np.stack(t)) for a, t in films.values()]
-            if remember and films:
-                each = {name: dtssd(np.stack(a), np.stack(t)) for name, (a, t) in films.items()}
-                name = max(each, key=each.__getitem__)
-                a, t = films[name]
-                change = [np.abs((a[k] - a[k - 1]) - (t[k] - t[k - 1])) for k in range(1, len(a))]
-                k = int(np.argmax([c.mean() for c in change]))
-                shown = (255 * change[k]).astype(np.uint8)[..., None].repeat(3, 2)
+        if not stay:
+            continue
+        films = list(_films(engine, clip, stay))
+        truth = _by_person(clip_truth(clip, stay))
+        for kind, shown in (("as it is", films), ("steadied", list(steady(films, STEADY)))):
+            alpha = _by_person([mattes.alpha for _, mattes in shown])
+            each = [dtssd(a, t) for a, t in zip(alpha, truth, strict=True)]
+            values[kind] += each
+            errors[kind] += [float(np.abs(a - t).mean()) for a, t in zip(alpha, truth, strict=True)]
+            if kind == "as it is":
+                worst = int(np.argmax(each))
+                a, t = alpha[worst], truth[worst]
+                change = np.abs(np.diff(a, axis=0) - np.diff(t, axis=0))
+                k = int(np.argmax(change.mean((1, 2))))
+                wrong = (255 * change[k]).astype(np.uint8)[..., None].repeat(3, 2)
                 rgb = clip[k + 1].rgb
-                part.note(each[name] / 100, f"clip {i} frame {k + 1} (answer, wrong change)",
-                          rgb, tinted(rgb, a[k + 1][None]), shown)  # fmt: skip
-    together, alone = (float(np.mean(values[remember])) for remember in (True, False))
+                part.note(each[worst] / 100, f"clip {i} frame {k + 1} (answer, wrong change)",
+                          rgb, tinted(rgb, a[k + 1][None]), wrong)  # fmt: skip
+    before, after = (float(np.mean(values[kind])) for kind in values)
     part.figures = {
-        "dtSSD": together, "dtSSD, frames alone": alone,
-        "lower by, per cent": 100 * (1 - together / max(alone, 1e-9)),
+        "dtSSD": before, "dtSSD, steadied": after, "lower by, per cent": 100 * (1 - after / before),
+        "MAD x 1000": 1000 * float(np.mean(errors["as it is"])),
+        "MAD x 1000, steadied": 1000 * float(np.mean(errors["steadied"])),
     }  # fmt: skip
     return part
 
 
 def _films(
-    engine: Engine, clip: Sequence[Sample], stay: Sequence[int], remember: bool
-) -> dict[int, tuple[list[np.ndarray], list[np.ndarray]]]:
-    films: dict[int, tuple[list, list]] = {name: ([], []) for name in stay}
+    engine: Engine, clip: Sequence[Sample], stay: Sequence[int]
+) -> Iterator[tuple[Frame, Mattes]]:
+    """The clip with the mattes that match best of those who stay; nothing for whoever is missed."""
     state = engine.start()
-    for sample in clip:
-        mattes, state = engine.step(sample.rgb, state if remember else engine.start())
-        alpha = confident(mattes).alpha
-        truth = sample.alpha.astype(np.float32) / 255
-        got, _ = paired(alpha, truth)
-        for c, name in enumerate(sample.ids):
-            if name in films:
-                films[name][0].append(alpha[got[c]] if c in got else np.zeros_like(truth[c]))
-                films[name][1].append(truth[c])
-    return films
+    for i, (sample, truth) in enumerate(zip(clip, clip_truth(clip, stay), strict=True)):
+        mattes, state = engine.step(sample.rgb, state)
+        found = confident(mattes).alpha
+        got, _ = paired(found, sample.alpha.astype(np.float32) / 255)
+        row_of = {sample.ids[c]: row for c, row in got.items()}
+        alpha = np.zeros_like(truth)
+        for k, name in enumerate(stay):
+            if name in row_of:
+                alpha[k] = found[row_of[name]]
+        nothing = np.zeros((len(stay), 4), np.float32)
+        yield (
+            Frame(sample.rgb, i, Fraction(1, 15)),
+            Mattes(alpha, nothing[:, None, :], nothing[:, 0], nothing, nothing, np.array(stay) + 1),
+        )
+
+
+def clip_truth(clip: Sequence[Sample], stay: Sequence[int]) -> list[np.ndarray]:
+    """Per frame (N, H, W) float32: the true alpha of those who stay."""
+    return [
+        np.stack([sample.alpha[list(sample.ids).index(name)] for name in stay]).astype(np.float32)
+        / 255
+        for sample in clip
+    ]
+
+
+def _by_person(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames of (N, H, W) as (N, T, H, W)."""
+    return np.stack(frames, 1)
 
 
 def photographs(engine: Engine, folder: Path) -> Part:
@@ -226,38 +258,17 @@ def photographs(engine: Engine, folder: Path) -> Part:
     return part
 
 
-def followed(
-    path: Path, engine: Engine, settings: Settings, forget: bool = False
-) -> Iterator[tuple[Frame, Mattes]]:
-    """Everyone in every frame of a video under their number, as the program would have them."""
-    with open_source(str(path)) as source, closing(source.frames()) as frames:  # type: ignore[type-var]
-        yield from follow(matte(frames, _Forgetful(engine) if forget else engine),
-                          new_tracker(settings))  # fmt: skip
-
-
-class _Forgetful:
-    """An engine whose memory is empty at every frame."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def start(self) -> Any:
-        return self.engine.start()
-
-    def step(self, rgb: np.ndarray, state: Any) -> tuple[Mattes, Any]:
-        return self.engine.step(rgb, self.engine.start())
-
-
 def bedroom(engine: Engine, settings: Settings, path: Path) -> Part:
     part = Part("clip")
     files = label_files(path.with_name(path.stem + "_ids"))
-    flickers: dict[bool, float] = {}
-    for forget in (False, True):
+    told: dict[bool, tuple[ClipScores, float]] = {}
+    for steadied in (False, True):
         compared = []
         still: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         total: list[float] = []
-        films = zip(followed(path, engine, settings, forget), files, strict=False)
-        for i, ((frame, mattes), labels_file) in enumerate(films):
+        people = replace(settings.people, steady=STEADY) if steadied else settings.people
+        films = followed(path, engine, replace(settings, people=people))
+        for i, ((frame, mattes), labels_file) in enumerate(zip(films, files, strict=False)):
             labels = read_labels(labels_file, frame.size)
             seen = compare(labels, mattes)
             compared.append(seen)
@@ -275,21 +286,20 @@ def bedroom(engine: Engine, settings: Settings, path: Path) -> Part:
                 if len(pairs) == 2:
                     total.append(dtssd(*(np.stack(film) for film in zip(*pairs, strict=True))))
                     pairs.pop(0)
-            if not forget:
+            if not steadied:
                 best = [seen.similarity[r].max(initial=0) for r in range(len(seen.true_ids))]
                 truth = np.stack([labels == p for p in seen.true_ids] or [labels == 1])
                 part.note(1 - min(best, default=1.0), f"frame {i}", frame.rgb,
                           tinted(frame.rgb, truth.astype(np.float32)),
                           tinted(frame.rgb, mattes.alpha))  # fmt: skip
-        flickers[forget] = float(np.mean(total))
-        if not forget:
-            scores: ClipScores = clip_scores(compared)
+        told[steadied] = clip_scores(compared), float(np.mean(total))
+    (scores, flicker), (better, less) = told[False], told[True]
     part.figures = {
         "mean IoU": scores.mean_iou,
         **{f"IoU of person {p.person}": p.iou for p in scores.people},
         "worst person present": scores.presence,
         "identity switches": scores.switches, "IDF1": scores.idf1, "HOTA": scores.hota,
-        "dtSSD": flickers[False], "dtSSD, frames alone": flickers[True],
+        "dtSSD": flicker, "dtSSD, steadied": less, "mean IoU, steadied": better.mean_iou,
     }  # fmt: skip
     return part
 

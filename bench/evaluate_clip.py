@@ -22,6 +22,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import cv2
@@ -37,11 +38,12 @@ from bench.wiring import (
     missed,
     settings_of,
 )
+from configs.schema import Settings
+from engines.base import Engine
 from matting.frames import Frame, Mattes
 from matting.metrics import IdentityFrame, IdentityScores, identity_scores, match
-from run_stream import new_tracker
+from run_stream import matted
 from stream.decode import open_source
-from stream.stages import follow, matte
 
 IGNORE = 255
 VISIBLE = 0.005  # share of the picture a person has to cover to count
@@ -149,12 +151,20 @@ def clip_scores(frames: Sequence[IdentityFrame]) -> ClipScores:
     )
 
 
-def compared(
-    followed: Iterable[tuple[Frame, Mattes]], files: list[Path]
-) -> Iterator[IdentityFrame]:
+def followed(path: Path, engine: Engine, settings: Settings) -> Iterator[tuple[Frame, Mattes]]:
+    """Everyone in every frame of a video under their number, as the program has them."""
+    with (
+        open_source(str(path)) as source,
+        closing(cast(Generator[Frame, None, None], source.frames())) as frames,
+        TemporaryDirectory() as working,
+    ):
+        yield from matted(frames, engine, source, settings, working=Path(working))
+
+
+def compared(shown: Iterable[tuple[Frame, Mattes]], files: list[Path]) -> Iterator[IdentityFrame]:
     """Every labelled frame beside its labels; one picture in memory at a time."""
     count = 0
-    for (frame, mattes), path in zip(followed, files, strict=False):
+    for (frame, mattes), path in zip(shown, files, strict=False):
         yield compare(read_labels(path, frame.size), mattes)
         count += 1
     if count < len(files):
@@ -197,13 +207,9 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
     def work() -> int:
         settings = settings_of(chosen)
         files = label_files(chosen.ids or chosen.clip.with_name(chosen.clip.stem + "_ids"))
-        with (
-            open_source(str(chosen.clip)) as source,
-            closing(cast(Generator[Frame, None, None], source.frames())) as frames,
-            closing(engine_of(settings, load_engine)) as engine,
-        ):
-            followed = follow(matte(frames, engine), new_tracker(settings))
-            scores = clip_scores(list(compared(followed, files)))
+        with closing(engine_of(settings, load_engine)) as engine:
+            shown = followed(chosen.clip, engine, settings)
+            scores = clip_scores(list(compared(shown, files)))
         figures = {
             "mean IoU": scores.mean_iou,
             "presence": scores.presence,

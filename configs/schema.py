@@ -90,6 +90,7 @@ class PeopleSettings:
     roster: str | None = None  # JSON file of those who were enrolled; read, and written at the end
     second_look: bool = False  # a file is followed forward and backward before anyone gets a number
     fill_gaps: int = number(0, 0, 5)  # holes of up to so many frames are closed, where one can see
+    steady: int = number(0, 0, 4)  # frames before and after that mattes are compared with
 
 
 @dataclass(frozen=True)

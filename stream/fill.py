@@ -17,14 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from matting.frames import Frame, Mattes
+from matting.frames import Mattes
+from stream.stages import Coming, Matted
 
 WIDE = 320  # pixels of the longer side at which motion is measured
 DIFFERENT = 24  # levels of gray from which a carried pixel shows something else
 SEEN = 0.7  # share of a carried matte that must look the same
 AGREE = 0.5  # overlap the mattes from before and after must have
-
-Matted = tuple[Frame, Mattes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +34,18 @@ class _Carried:
 
 def fill(followed: Iterable[Matted], longest: int) -> Iterator[Matted]:
     """Close holes of up to `longest` frames.  Frames wait until their holes are closed or too long;
-    scores of what is filled in are 0, so that nobody takes it for a detection."""
+    scores of what is filled in are 0, so that nobody takes it for a detection.  Where the stage
+    before fails, the frames that wait still come, and then its failure."""
     waiting: deque[Matted] = deque()
-    for frame, mattes in followed:
+    coming = Coming(followed)
+    for frame, mattes in coming:
         waiting.append((frame, mattes))
         for number in mattes.ids.tolist():
             _close(waiting, number)
         if len(waiting) > longest + 1:
             yield waiting.popleft()
     yield from waiting
+    coming.settle()
 
 
 def _close(waiting: deque[Matted], number: int) -> None:

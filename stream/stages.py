@@ -29,6 +29,31 @@ class Engine(Protocol):
     # under way before the mattes of the first are taken.
 
 
+class Coming:
+    """The frames of the stage before.  Where it fails they end there, so that those that wait can
+    still be given; `settle` raises the failure after them."""
+
+    def __init__(self, frames: Iterable[Any]) -> None:
+        self._frames = iter(frames)
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Coming:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._frames)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise StopIteration from None
+
+    def settle(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
 class Tracker(Protocol):
     """The part of a tracker that these stages use.
 
@@ -70,16 +95,8 @@ def matte(
             yield frame, mattes
         return
     under_way: deque[tuple[Frame, Any]] = deque()
-    coming = iter(frames)
-    failure: Exception | None = None
-    while True:
-        try:
-            frame = next(coming)
-        except StopIteration:
-            break
-        except Exception as error:
-            failure = error
-            break
+    coming = Coming(frames)
+    for frame in coming:
         if keeper is not None:
             while under_way and keeper.wants():  # it keeps what everyone knows at one moment
                 earlier, pending = under_way.popleft()
@@ -88,7 +105,7 @@ def matte(
         try:
             pending, after = submit(frame.rgb, state)
         except Exception as error:
-            failure = error
+            coming.failure = error
             break
         state = after if remember else engine.start()
         under_way.append((frame, pending))
@@ -97,8 +114,7 @@ def matte(
             yield frame, pending.result()
     for frame, pending in under_way:
         yield frame, pending.result()
-    if failure is not None:
-        raise failure
+    coming.settle()
 
 
 def matte_each(
@@ -120,16 +136,8 @@ def follow(matted: Iterable[Matted], tracker: Tracker) -> Iterator[Matted]:
     is named from the first frame on; whoever is never confirmed is left out.  Where the stage
     before fails, the frames that wait still come, and then its failure."""
     waiting: deque[Matted] = deque()
-    coming = iter(matted)
-    failure: Exception | None = None
-    while True:
-        try:
-            frame, mattes = next(coming)
-        except StopIteration:
-            break
-        except Exception as error:  # told below: what was matted before it is not lost with it
-            failure = error
-            break
+    coming = Coming(matted)
+    for frame, mattes in coming:
         ids = tracker.update(mattes, frame.seconds, rgb=frame.rgb)
         waiting.append((frame, mattes.named(ids)))
         if len(waiting) > tracker.delay_frames:
@@ -137,8 +145,7 @@ def follow(matted: Iterable[Matted], tracker: Tracker) -> Iterator[Matted]:
     tracker.finish()
     while waiting:
         yield _settled(*waiting.popleft(), tracker.resolved)
-    if failure is not None:
-        raise failure
+    coming.settle()
 
 
 def _settled(frame: Frame, mattes: Mattes, resolved: dict[int, int]) -> Matted:

@@ -268,6 +268,7 @@ def test_what_is_seen_perfectly_scores_perfectly_and_what_is_missed_is_drawn(cli
 
     assert seen.figures["mean IoU"] > 0.99
     assert seen.figures["dtSSD"] < 0.5
+    assert seen.figures["mean IoU, steadied"] > 0.97
     assert blind.figures["IoU of person 2"] == 0
     assert blind.cases[0].badness == 1
     blind.draw(tmp_path)
