@@ -41,7 +41,7 @@ class Sizes:
     united: int = 96
     trimap: int = 64
     fine: int = 16
-    grouping: int = 0  # layers in which every place of 1/16 looks at every other
+    grouping: int = 2  # layers in which every place of 1/16 looks at every other
     memory: int = 0  # channels kept from frame to frame; 0: every picture stands alone
 
 
@@ -90,20 +90,21 @@ class LiveNetwork(nn.Module):
         s = self.sizes
         x2, x4, x8, x16, x32 = self.backbone(image)
         read = self.memory.read if self.memory else None
-        aspect, location = image.shape[-1] / image.shape[-2], []
+        seen = self.perception(x8, x16, x32, taught, memory, read)
 
-        def locate(code: Tensor, exist: Tensor, context: Tensor, seeds: Tensor) -> Tensor:
-            kernels, _ = self._guiding(code, exist, seeds, aspect)
-            location.append(per_code(kernels[:, :, 2:], placed(context)).squeeze(2))
-            return location[-1]
-
-        seen = self.perception(x8, x16, x32, taught, memory, read, locate)
-        kernels, embeddings = self._guiding(
-            seen.codes[-1], seen.existence[-1], seen.seeds, aspect
-        )
+        context = torch.cat([seen.context.float(), place_maps(seen.context)], 1)
+        location, kernels, embeddings = [], None, None
+        for code, exist in zip(seen.codes, seen.existence, strict=True):
+            told = torch.cat([code.float(), exist.softmax(-1)], -1)  # (B, N, D + 2), as published
+            made = self.guide_kernels(told).float()
+            kernels, embeddings = made.split([3 * (s.context + 1), 2 * s.embedding], -1)
+            around = self.place_kernels(told).float().unflatten(-1, (3, 4))
+            kernels = around_seed(kernels.unflatten(-1, (3, s.context + 1)), around, seen.seeds,
+                                  image.shape[-1] / image.shape[-2])  # fmt: skip
+            if code is not seen.codes[-1] and self.training:
+                location.append(per_code(kernels[:, :, 2:], context).squeeze(2))
         guide = self.guidance(
-            seen.context, placed(seen.context), kernels,
-            embeddings.unflatten(-1, (2, s.embedding)),
+            seen.context, context, kernels, embeddings.unflatten(-1, (2, s.embedding))
         )
         location.append(guide.location)
 
@@ -112,7 +113,7 @@ class LiveNetwork(nn.Module):
         if self.memory:
             memory = self.memory.empty(seen.f16) if memory is None else memory
             memory = self.memory(seen.f16, united16, memory)
-        trimap, matte = self.matte_kernels(told(seen.codes[-1], seen.existence[-1])).float().split(
+        trimap, matte = self.matte_kernels(told).float().split(
             [3 * (s.trimap + 1), 4 * (s.fine + 1)], -1
         )
         trimap = per_code(trimap.unflatten(-1, (3, s.trimap + 1)), t8.float())
@@ -132,33 +133,10 @@ class LiveNetwork(nn.Module):
             code, seen.seeds, seen.heat, memory, identity,
         )  # fmt: skip
 
-    def _guiding(
-        self, code: Tensor, exist: Tensor, seeds: Tensor, aspect: float
-    ) -> tuple[Tensor, Tensor]:
-        """Each code's kernels for attention 1, attention 2 and location (B, N, 3, C + 5), and its
-        embeddings (B, N, 2 E)."""
-        s = self.sizes
-        known = told(code, exist)
-        made = self.guide_kernels(known).float()
-        kernels, embeddings = made.split([3 * (s.context + 1), 2 * s.embedding], -1)
-        around = self.place_kernels(known).float().unflatten(-1, (3, 4))
-        kernels = kernels.unflatten(-1, (3, s.context + 1))
-        return around_seed(kernels, around, seeds, aspect), embeddings
-
     def without_heads(self) -> LiveNetwork:
         """Itself, less what was trained on the features it had: to be trained again."""
         self.looks = self.verdict = self.identity = None
         return self
-
-
-def told(code: Tensor, exist: Tensor) -> Tensor:
-    """What kernels are made of, as published: a code and whether it is somebody, (B, N, D + 2)."""
-    return torch.cat([code.float(), exist.softmax(-1)], -1)
-
-
-def placed(context: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, C + 4, h, w): the context and where it is."""
-    return torch.cat([context.float(), place_maps(context)], 1)
 
 
 def place_maps(like: Tensor) -> Tensor:

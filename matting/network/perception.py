@@ -8,7 +8,6 @@ code belongs to a place from the first step on.  See docs/decisions/0002-live-ne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,9 +28,6 @@ class Perception(NamedTuple):
     seeds: Tensor  # (B, N, 2) x, y of each code's seed, 0..1 of the picture
 
 
-Locate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
 class DecoderLayer(nn.Module):
     """Self-attention between codes, attention to the picture, feed-forward; norms after.
 
@@ -47,18 +43,13 @@ class DecoderLayer(nn.Module):
         self.linear2 = nn.Linear(hidden, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
-    def forward(
-        self, x: Tensor, place: Tensor, memory: Tensor, memory_place: Tensor,
-        bias: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    def forward(self, x: Tensor, place: Tensor, memory: Tensor, memory_place: Tensor) -> Tensor:
         # x, place (B, N, D); memory, memory_place (B, T, D) -> (B, N, D)
-        # bias (B, heads, N, T) is added to how much each code looks at each place
         q = x + place
         x = self.norm1(x + self.self_attn(q, q, x, need_weights=False)[0])
         attended = self.multihead_attn(
-            x + place, memory + memory_place, memory, need_weights=False,
-            attn_mask=None if bias is None else bias.flatten(0, 1),
-        )[0]  # fmt: skip
+            x + place, memory + memory_place, memory, need_weights=False
+        )[0]
         x = self.norm2(x + attended)
         return self.norm3(x + self.linear2(F.relu(self.linear1(x))))
 
@@ -66,7 +57,7 @@ class DecoderLayer(nn.Module):
 class EncoderLayer(nn.Module):
     """Every place looks at every other, so that a limb knows whose body it is on.
 
-    Norms before, both branches starting at zero: added to a trained network, it changes nothing
+    Norms before, and both branches start at zero: added to a trained network, it changes nothing
     until it has learned something.
     """
 
@@ -116,20 +107,15 @@ class GeneralPerception(nn.Module):
         nn.init.constant_(self.heat[-1].bias, -4.0)  # a cell is rarely a centre
         self.seed = nn.Linear(width, width)
         self.place = nn.Linear(64, width)
-        # how far each head of the later layers keeps to where the layer before saw the person
-        self.keep_to = nn.Parameter(torch.full((layers - 1, heads), 0.2)) if grouping else None
         self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden) for _ in range(layers))
         self.exist = mlp(width, width // 2, 2)
         self.c8 = nn.Sequential(conv(width + 32, context, 1), conv(context, context, 3))
-        if grouping:
-            self.c8.append(Bottleneck(context))
-            nn.init.zeros_(self.c8[-1].outer[1].weight)
 
     def forward(
         self, x8: Tensor, x16: Tensor, x32: Tensor, taught: Tensor | None,
-        memory: Tensor | None, read: nn.Module | None, locate: Locate,
+        memory: Tensor | None, read: nn.Module | None,
     ) -> Perception:  # fmt: skip
-        """`locate` gives a layer's location maps (B, N, h8, w8) of its codes.  `taught` (B, 1, h16, w16), training only: scores that overrule the map when seeds are
+        """`taught` (B, 1, h16, w16), training only: scores that overrule the map when seeds are
         chosen, so that the rest of the network learns while the map is still wrong.  `read` turns
         `memory` into what it adds to f16."""
         f16 = self.c16(torch.cat([up_to(self.c32(x32), x16), x16], 1))
@@ -137,10 +123,10 @@ class GeneralPerception(nn.Module):
             f16 = f16 + read(memory)
         where = grid_places(f16[:, :1].float())
         places = self.place(sine_places(where, 64))
+        tokens = f16.flatten(2).transpose(1, 2)  # (B, T, D)
+        for layer in self.grouping:
+            tokens = layer(tokens, places)
         if self.grouping:
-            tokens = f16.flatten(2).transpose(1, 2)
-            for group in self.grouping:
-                tokens = group(tokens, places)
             f16 = tokens.transpose(1, 2).reshape(f16.shape)
         heat = self.heat(f16).float()
         context = self.c8(torch.cat([up_to(f16, x8), x8], 1))
@@ -151,22 +137,13 @@ class GeneralPerception(nn.Module):
             scores = scores + taught
         chosen = scores.flatten(1).topk(self.codes, dim=1).indices  # (B, N)
 
-        memory = f16.flatten(2).transpose(1, 2)  # (B, T, D)
         rows = chosen[..., None]
-        code = self.seed(memory.gather(1, rows.expand(-1, -1, self.width)))
+        code = self.seed(tokens.gather(1, rows.expand(-1, -1, self.width)))
         place = places.gather(1, rows.expand(-1, -1, self.width))
         seeds = where.gather(1, rows.expand(-1, -1, 2))
         codes, existence = [], []
-        bias = None
-        for i, layer in enumerate(self.layers):
-            code = layer(code, place, memory, places, bias)
+        for layer in self.layers:
+            code = layer(code, place, tokens, places)
             codes.append(code)
             existence.append(self.exist(code).float())
-            if i + 1 == len(self.layers):
-                break
-            there = locate(code, existence[-1], context, seeds).detach()
-            if self.keep_to is not None:
-                # masked attention (Cheng et al. 2022, section 3.2.1), as a bias that is learned
-                there = F.avg_pool2d(there.clamp(-6, 6), 2).flatten(2)[:, None]
-                bias = self.keep_to[i][None, :, None, None] * there
         return Perception(heat, f16, context, codes, existence, seeds)

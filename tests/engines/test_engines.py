@@ -75,7 +75,9 @@ def test_two_children_are_two_people(loaded, name):
 def test_every_backend_gives_the_mattes_torch_gives(loaded, name, size):
     if "torch" not in loaded:
         pytest.skip("torch is not installed")
-    rgb = cv2.resize(demo_frame(160), size[::-1])
+    # (no two peaks of its people-centre map are equal to four digits: the export's weights are
+    # rounded once more, and another choice of the weakest codes moves everyone's score by 0.007)
+    rgb = cv2.resize(demo_frame(170), size[::-1])
     ours, theirs = (loaded[n].step(rgb, None)[0] for n in (name, "torch"))
 
     assert len(ours) == len(theirs)

@@ -104,6 +104,34 @@ def test_training_learns_two_pictures_by_heart(recipe, drawn_data):
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_layers_of_grouping_added_to_trained_weights_change_nothing_until_they_learn(
+    recipe, drawn_data, tmp_path
+):
+    torch.manual_seed(3)
+    live.save(live.LiveNetwork(replace(SMALL, grouping=0)).eval(), tmp_path / "plain.safetensors")
+    plain, _ = live.load(tmp_path / "plain.safetensors")
+    start = str(tmp_path / "plain.safetensors")
+    run = loop.Run(replace(recipe, start=start, grouping_rate=3.0, rate=2e-3), CPU)
+    image = torch.randn(1, 3, 64, 96)
+
+    grown = run.network.eval()(image)
+    assert torch.allclose(grown.location[-1], plain(image).location[-1], atol=1e-4)
+
+    p, clip = Steps(recipe, load_sources(drawn_data), 0)[0]
+    for _ in range(3):
+        run.train_step(replace(p, step=20), clip)
+    layer = run.network.perception.grouping[0]
+    assert layer.self_attn.out_proj.weight.abs().max() > 0
+    assert layer.linear2.weight.abs().max() > 0
+
+
+def test_weights_of_other_sizes_are_no_start(recipe, tmp_path):
+    wide = replace(SMALL, united=48)
+    live.save(live.LiveNetwork(wide).eval(), tmp_path / "wide.safetensors")
+    with pytest.raises(RecipeError, match="are not the recipe's"):
+        loop.Run(replace(recipe, start=str(tmp_path / "wide.safetensors")), CPU)
+
+
 def test_a_memory_added_to_trained_weights_changes_no_single_picture(filmed, drawn_data, tmp_path):
     torch.manual_seed(3)
     without = live.LiveNetwork(SMALL).eval()
