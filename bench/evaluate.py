@@ -178,9 +178,9 @@ def moving(engine: Engine, sources: material.Sources, count: int) -> Part:
         if not stay:
             continue
         films = list(_films(engine, clip, stay))
-        truth = _by_person(clip_truth(clip, stay))
+        truth = np.stack([_alphas_of(sample, stay) for sample in clip], 1)  # (N, T, H, W)
         for kind, shown in (("as it is", films), ("steadied", list(steady(films, STEADY)))):
-            alpha = _by_person([mattes.alpha for _, mattes in shown])
+            alpha = np.stack([mattes.alpha for _, mattes in shown], 1)
             each = [dtssd(a, t) for a, t in zip(alpha, truth, strict=True)]
             values[kind] += each
             errors[kind] += [float(np.abs(a - t).mean()) for a, t in zip(alpha, truth, strict=True)]
@@ -207,12 +207,12 @@ def _films(
 ) -> Iterator[tuple[Frame, Mattes]]:
     """The clip with the mattes that match best of those who stay; nothing for whoever is missed."""
     state = engine.start()
-    for i, (sample, truth) in enumerate(zip(clip, clip_truth(clip, stay), strict=True)):
+    for i, sample in enumerate(clip):
         mattes, state = engine.step(sample.rgb, state)
         found = confident(mattes).alpha
         got, _ = paired(found, sample.alpha.astype(np.float32) / 255)
         row_of = {sample.ids[c]: row for c, row in got.items()}
-        alpha = np.zeros_like(truth)
+        alpha = np.zeros((len(stay), *found.shape[1:]), np.float32)
         for k, name in enumerate(stay):
             if name in row_of:
                 alpha[k] = found[row_of[name]]
@@ -223,18 +223,10 @@ def _films(
         )
 
 
-def clip_truth(clip: Sequence[Sample], stay: Sequence[int]) -> list[np.ndarray]:
-    """Per frame (N, H, W) float32: the true alpha of those who stay."""
-    return [
-        np.stack([sample.alpha[list(sample.ids).index(name)] for name in stay]).astype(np.float32)
-        / 255
-        for sample in clip
-    ]
-
-
-def _by_person(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Frames of (N, H, W) as (N, T, H, W)."""
-    return np.stack(frames, 1)
+def _alphas_of(sample: Sample, people: Sequence[int]) -> np.ndarray:
+    """(N, H, W) float32: the true alpha of these people."""
+    rows = [list(sample.ids).index(name) for name in people]
+    return sample.alpha[rows].astype(np.float32) / 255
 
 
 def photographs(engine: Engine, folder: Path) -> Part:

@@ -1,10 +1,9 @@
 """Short holes in a person's track, where the network missed someone it saw before and after.
 
 The matte before and the matte after are carried to the missing frames by the motion of the picture
-itself (dense optical flow: Kroeger et al., "Fast optical flow using dense inverse search", 2016).
-Where the two agree on what the picture shows, their mean is the matte; where the pixels they were
-carried to look different, somebody has stepped in front or the person is gone, and the hole stays.
-Nobody is invented who cannot be seen.
+itself (stream/carry.py).  Where the two agree on what the picture shows, their mean is the matte;
+where the pixels they were carried to look different, somebody has stepped in front or the person is
+gone, and the hole stays.  Nobody is invented who cannot be seen.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
 from matting.frames import Mattes
+from stream.carry import box_around, carried, gray, motion, small
 from stream.stages import Coming, Matted
 
-WIDE = 320  # pixels of the longer side at which motion is measured
 DIFFERENT = 24  # levels of gray from which a carried pixel shows something else
 SEEN = 0.7  # share of a carried matte that must look the same
 AGREE = 0.5  # overlap the mattes from before and after must have
@@ -59,13 +57,13 @@ def _close(waiting: deque[Matted], number: int) -> None:
     ends = [_alpha(waiting[index][1], number) for index in (first, last)]
     for index in range(first + 1, last):
         frame, mattes = waiting[index]
-        carried = [
+        ends_here = [
             _carried(waiting[end][0].rgb, frame.rgb, alpha)
             for end, alpha in zip((first, last), ends, strict=True)
         ]
-        if min(one.seen for one in carried) < SEEN:
+        if min(one.seen for one in ends_here) < SEEN:
             continue
-        before, after = (one.alpha for one in carried)
+        before, after = (one.alpha for one in ends_here)
         both = np.minimum(before, after).sum()
         if both < AGREE * np.maximum(before, after).sum():
             continue
@@ -73,11 +71,9 @@ def _close(waiting: deque[Matted], number: int) -> None:
         alpha = (1 - share) * before + share * after
         # what others have is theirs
         alpha = np.minimum(alpha, 1 - np.minimum(mattes.alpha.sum(0), 1))
-        rows = np.flatnonzero((alpha > 0.5).any(1))
-        columns = np.flatnonzero((alpha > 0.5).any(0))
-        if not len(rows):
+        box = box_around(alpha)
+        if box is None:
             continue
-        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
         waiting[index] = frame, _with(mattes, alpha.astype(np.float32), box, number)
 
 
@@ -87,29 +83,14 @@ def _alpha(mattes: Mattes, number: int) -> np.ndarray:
 
 def _carried(there: np.ndarray, here: np.ndarray, alpha: np.ndarray) -> _Carried:
     """The matte of the picture `there` where the motion of the picture puts it `here`."""
-    height, width = alpha.shape
-    scale = min(1.0, WIDE / max(height, width))
-    size = max(16, round(width * scale)), max(16, round(height * scale))
-    a, b = (
-        cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        for rgb in (there, here)
-    )
-    vision: Any = cv2  # its stubs miss this one
-    finder = vision.DISOpticalFlow_create(vision.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = finder.calc(b, a, None)  # from each pixel here to where it was there
-    y, x = np.mgrid[: size[1], : size[0]].astype(np.float32)
-    was = cv2.remap(a, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
-    small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-    small = cv2.remap(small, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
-    alike = cv2.absdiff(was, b) < DIFFERENT
-    seen = float((small * alike).sum() / max(float(small.sum()), 1e-6))
+    a, b = gray(small(there)), gray(small(here))
+    flow = motion(b, a)
+    (height, width), size = alpha.shape, a.shape[::-1]
+    part = carried(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), flow)
+    alike = cv2.absdiff(carried(a, flow), b) < DIFFERENT
+    seen = float((part * alike).sum() / max(float(part.sum()), 1e-6))
     flow = cv2.resize(flow, (width, height)) * [width / size[0], height / size[1]]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    moved = cv2.remap(
-        alpha, (x + flow[..., 0]).astype(np.float32), (y + flow[..., 1]).astype(np.float32),
-        cv2.INTER_LINEAR,
-    )  # fmt: skip
-    return _Carried(moved, seen)
+    return _Carried(carried(alpha, flow), seen)
 
 
 def _with(mattes: Mattes, alpha: np.ndarray, box: np.ndarray, number: int) -> Mattes:

@@ -2,10 +2,10 @@
 
 The network sees one picture at a time and changes its mind about what it doubts: an arm comes and
 goes, an edge trembles.  Here the mattes of the frames around are carried to each frame by the
-motion of the picture itself (dense optical flow: Kroeger et al., "Fast optical flow using dense
-inverse search", 2016) and have a say wherever the picture still looks the same there.  Half of the
-answer is the median of all, which no single frame can move, half is their mean, in which edges
-tremble least.  Where the picture has changed (somebody stepped in, a cut) a frame stands alone.
+motion of the picture itself (stream/carry.py) and have a say wherever the picture still looks the
+same there.  Half of the answer is the median of all, which no single frame can move, half is their
+mean, in which edges tremble least.  Where the picture has changed (somebody stepped in, a cut) a
+frame stands alone.
 
 This is worked out on a small copy, as coarse as the network sees the picture; what changes is added
 to the mattes at full size, which keep their own detail.  The mattes that were there before are what
@@ -18,15 +18,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes
+from stream.carry import box_around, carried, gray, motion, small
 from stream.stages import Coming, Matted
 
-WIDE = 320  # pixels of the longer side of the small copy
 DIFFERENT = 24.0  # levels of colour by which a carried pixel has lost most of its say
 SAME_SCENE = 0.4  # share of a picture that must look the same, or nothing is carried across
 LEAST = 1 / 255  # of a change: what is less cannot be saved
@@ -65,13 +64,11 @@ class _Small:
     alpha: dict[int, np.ndarray] = field(init=False)  # id -> (h, w) float32
 
     def __post_init__(self) -> None:
-        height, width = self.frame.size
-        scale = min(1.0, WIDE / max(height, width))
-        self.size = max(16, round(width * scale)), max(16, round(height * scale))
-        self.rgb = cv2.resize(self.frame.rgb, self.size, interpolation=cv2.INTER_AREA)
-        self.gray = cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)
+        self.rgb = small(self.frame.rgb)
+        self.gray = gray(self.rgb)
+        size = self.gray.shape[::-1]
         self.alpha = {
-            number: cv2.resize(codes, self.size, interpolation=cv2.INTER_AREA) / np.float32(255)
+            number: cv2.resize(codes, size, interpolation=cv2.INTER_AREA) / np.float32(255)
             for number, codes in zip(self.mattes.ids.tolist(), self.mattes.codes, strict=True)
         }
 
@@ -87,20 +84,15 @@ class _Small:
 
 
 def _flow(here: _Small, there: _Small) -> np.ndarray | None:
-    if here.size != there.size:
+    if here.gray.shape != there.gray.shape:
         return None
-    vision: Any = cv2  # its stubs miss this one
-    finder = vision.DISOpticalFlow_create(vision.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = finder.calc(here.gray, there.gray, None)
+    flow = motion(here.gray, there.gray)
     return flow if _alike(here, there, flow).mean() >= SAME_SCENE else None
 
 
 def _at(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The picture, carried along the flow."""
-    height, width = flow.shape[:2]
-    x = np.arange(width, dtype=np.float32) + flow[..., 0]
-    y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
-    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    """The picture, carried along the flow; what comes in at the rim looks like the rim."""
+    return carried(picture, flow, cv2.BORDER_REPLICATE)
 
 
 def _alike(here: _Small, there: _Small, flow: np.ndarray) -> np.ndarray:
@@ -155,10 +147,9 @@ def _changed(mattes: Mattes, changes: dict[int, np.ndarray]) -> Mattes:
         if change is None or np.abs(change).max() < LEAST:
             continue
         mine = np.clip(alpha[row] + cv2.resize(change, (width, height)), 0, 1)
-        rows, columns = (np.flatnonzero((mine > 0.5).any(axis)) for axis in (1, 0))
-        if len(rows):  # or there would be nobody left where the network saw somebody
-            alpha[row] = mine
-            box[row] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        around = box_around(mine)
+        if around is not None:  # or nobody would be left where the network saw somebody
+            alpha[row], box[row] = mine, around
     if len(mattes) > 1:  # a pixel is shared, not owned twice
         alpha /= np.maximum(alpha.sum(0), 1)
     return Mattes(alpha, mattes.coarse, mattes.score, box, mattes.code, mattes.ids)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -291,6 +291,21 @@ class ColourTracker:
 def named(mattes: Mattes) -> Mattes:
     """Everyone under the id of their colour: red is 1, green 2, ..."""
     return mattes.named(mattes.code.argmax(axis=1) + 1 if len(mattes) else np.zeros(0, np.int64))
+
+
+def textured(
+    squares: Sequence[Square], frames: int = 12, seed: int = 0
+) -> list[tuple[Frame, Mattes]]:
+    """A clip whose wall and people have a pattern, so that motion can be seen, and who is in it."""
+    rng = np.random.default_rng(seed)
+    wall = rng.integers(-18, 18, (96, 160, 1))
+    engine = SquaresEngine()
+    made = []
+    for frame in video(tuple(range(frames)), squares):
+        mattes, _ = engine.step(frame.rgb, 0)
+        rgb = np.clip(frame.rgb.astype(int) + wall, 0, 255).astype(np.uint8)
+        made.append((replace(frame, rgb=rgb), named(mattes)))
+    return made
 
 
 def until(condition: Callable[[], object], seconds: float = 10.0) -> bool:

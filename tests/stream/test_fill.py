@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from matting.frames import Mattes
 from stream.fill import fill
-from tests.fakes import Square, SquaresEngine, named, video
+from tests.fakes import Square, textured
 
 RED, GREEN = 1, 2
-
-
-def textured(squares, frames=12):
-    """Clips of squares with a pattern on the wall and on them, for motion to be seen."""
-    rng = np.random.default_rng(0)
-    wall = rng.integers(-18, 18, (96, 160, 1))
-    engine = SquaresEngine()
-    made = []
-    for frame in video(tuple(range(frames)), squares):
-        mattes, _ = engine.step(frame.rgb, 0)
-        rgb = np.clip(frame.rgb.astype(int) + wall, 0, 255).astype(np.uint8)
-        made.append((replace(frame, rgb=rgb), named(mattes)))
-    return made
 
 
 def without(mattes: Mattes, number: int) -> Mattes:

@@ -11,23 +11,10 @@ from matting.frames import Frame, Mattes
 from matting.metrics import dtssd
 from stream.fill import fill
 from stream.steady import steady
-from tests.fakes import Square, SquaresEngine, named, video
+from tests.fakes import Square, textured
 
 RED, GREEN = 1, 2
 Clip = list[tuple[Frame, Mattes]]
-
-
-def textured(squares, frames=12, seed=0) -> Clip:
-    """A wall and people with a pattern, so that motion can be seen; their mattes are exact."""
-    rng = np.random.default_rng(seed)
-    wall = rng.integers(-18, 18, (96, 160, 1))
-    engine = SquaresEngine()
-    made = []
-    for frame in video(tuple(range(frames)), squares):
-        mattes, _ = engine.step(frame.rgb, 0)
-        rgb = np.clip(frame.rgb.astype(int) + wall, 0, 255).astype(np.uint8)
-        made.append((replace(frame, rgb=rgb), named(mattes)))
-    return made
 
 
 def trembling(clip: Clip) -> Clip:
