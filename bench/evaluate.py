@@ -3,11 +3,11 @@
     python -m bench.evaluate --data ../shared/data --out out/eval
 
 * scenes: made scenes of people and places never trained on; the truth is exact.
-* flicker: the same, moving; dtSSD as the network answers, and with mattes compared over time
-  (stream/steady.py, as configs/thorough.yaml has it).
+* flicker: the same, moving, as the program shows them: dtSSD with every frame matted by itself, as
+  it is, and with mattes compared over time (stream/steady.py, as configs/thorough.yaml has it).
 * photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
-* clip: two children, heavy occlusion, true ids (bench/evaluate_clip.py); its flicker is dtSSD
-  against the outlines of those ids.
+* clip: two children, heavy occlusion, true ids (bench/evaluate_clip.py), in the same three ways;
+  its flicker is dtSSD against the outlines of those ids.
 * webcams: people close to a camera.  Somebody's matte should be there in every frame, and nobody's
   who is not: chairs are the usual strangers.
 * empty: held-out pictures without a person; whoever is found there is false.
@@ -42,18 +42,19 @@ from bench.evaluate_clip import (
 from bench.evaluate_photos import labelled_photographs, photo_score, photo_scores, read_photograph
 from bench.wiring import LoadEngine, add_options, engine_of, guarded, settings_of
 from configs.schema import Settings
-from engines.base import Engine
+from engines.base import Engine, State
 from matting.frames import Frame, Mattes
 from matting.metrics import dtssd, match, matting_quality, overlap_matrix
 from matting.synthesis import sources as material
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
+from run_stream import matted
 from stream.compose import write_text
-from stream.steady import steady
 
 SEED = 4711  # of the made scenes
 SIZE = (576, 1024)
 WORST = 10
 STEADY = 2  # as in configs/thorough.yaml
+ALONE, AS_IT_IS, STEADIED = ", each frame by itself", "", ", steadied"
 CONFIDENT = 0.5
 PLAIN = 0.02  # share of the picture; beside scraps seen between others, who count as people too
 LABELS = Path(__file__).parents[1] / "configs/photo_labels.json"  # one "empty" picture is not
@@ -167,24 +168,47 @@ def scenes(engine: Engine, sources: material.Sources, count: int) -> Part:
     return part
 
 
-def moving(engine: Engine, sources: material.Sources, count: int) -> Part:
+class Forgetful:
+    """An engine that is told nothing of the frames before."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.name = engine, engine.name
+
+    def start(self) -> State:
+        return self._engine.start()
+
+    def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
+        return self._engine.step(rgb, state)[0], state
+
+    def close(self) -> None:
+        """The engine is its owner's."""
+
+
+def looks(engine: Engine, settings: Settings) -> dict[str, tuple[Engine, Settings]]:
+    """The ways in which a video is matted: what differs between them is what they are worth."""
+    plain = replace(settings, people=replace(settings.people, steady=0))
+    steadied = replace(settings, people=replace(settings.people, steady=STEADY))
+    return {ALONE: (Forgetful(engine), plain), AS_IT_IS: (engine, plain),
+            STEADIED: (engine, steadied)}  # fmt: skip
+
+
+def moving(engine: Engine, settings: Settings, sources: material.Sources, count: int) -> Part:
     part = Part("flicker")
     size = (SIZE[0] // 2, SIZE[1] // 2)
-    values: dict[str, list[float]] = {"as it is": [], "steadied": []}
-    errors: dict[str, list[float]] = {"as it is": [], "steadied": []}
+    values: dict[str, list[float]] = {}
+    errors: dict[str, list[float]] = {}
     for i in range(count):
         clip = list(sequence(sources, size, [SEED, i, 1], frames=8, rate=15.0))
         stay = sorted(set.intersection(*(set(sample.ids) for sample in clip)))
         if not stay:
             continue
-        films = list(_films(engine, clip, stay))
         truth = np.stack([_alphas_of(sample, stay) for sample in clip], 1)  # (N, T, H, W)
-        for kind, shown in (("as it is", films), ("steadied", list(steady(films, STEADY)))):
-            alpha = np.stack([mattes.alpha for _, mattes in shown], 1)
+        for kind, (runs, wanted) in looks(engine, settings).items():
+            alpha = np.stack(list(_films(runs, wanted, clip, truth)), 1)
             each = [dtssd(a, t) for a, t in zip(alpha, truth, strict=True)]
-            values[kind] += each
-            errors[kind] += [float(np.abs(a - t).mean()) for a, t in zip(alpha, truth, strict=True)]
-            if kind == "as it is":
+            values.setdefault(kind, []).extend(each)
+            errors.setdefault(kind, []).extend(np.abs(alpha - truth).mean((1, 2, 3)).tolist())
+            if kind == AS_IT_IS:
                 worst = int(np.argmax(each))
                 a, t = alpha[worst], truth[worst]
                 change = np.abs(np.diff(a, axis=0) - np.diff(t, axis=0))
@@ -193,34 +217,27 @@ def moving(engine: Engine, sources: material.Sources, count: int) -> Part:
                 rgb = clip[k + 1].rgb
                 part.note(each[worst] / 100, f"clip {i} frame {k + 1} (answer, wrong change)",
                           rgb, tinted(rgb, a[k + 1][None]), wrong)  # fmt: skip
-    before, after = (float(np.mean(values[kind])) for kind in values)
+    told = {kind: float(np.mean(each)) for kind, each in values.items()}
     part.figures = {
-        "dtSSD": before, "dtSSD, steadied": after, "lower by, per cent": 100 * (1 - after / before),
-        "MAD x 1000": 1000 * float(np.mean(errors["as it is"])),
-        "MAD x 1000, steadied": 1000 * float(np.mean(errors["steadied"])),
+        **{f"dtSSD{kind}": value for kind, value in told.items()},
+        **{f"lower{kind} by, per cent": 100 * (1 - told[kind] / told[ALONE])
+           for kind in (AS_IT_IS, STEADIED)},
+        **{f"MAD x 1000{kind}": 1000 * float(np.mean(each)) for kind, each in errors.items()},
     }  # fmt: skip
     return part
 
 
 def _films(
-    engine: Engine, clip: Sequence[Sample], stay: Sequence[int]
-) -> Iterator[tuple[Frame, Mattes]]:
-    """The clip with the mattes that match best of those who stay; nothing for whoever is missed."""
-    state = engine.start()
-    for i, sample in enumerate(clip):
-        mattes, state = engine.step(sample.rgb, state)
-        found = confident(mattes).alpha
-        got, _ = paired(found, sample.alpha.astype(np.float32) / 255)
-        row_of = {sample.ids[c]: row for c, row in got.items()}
-        alpha = np.zeros((len(stay), *found.shape[1:]), np.float32)
-        for k, name in enumerate(stay):
-            if name in row_of:
-                alpha[k] = found[row_of[name]]
-        nothing = np.zeros((len(stay), 4), np.float32)
-        yield (
-            Frame(sample.rgb, i, Fraction(1, 15)),
-            Mattes(alpha, nothing[:, None, :], nothing[:, 0], nothing, nothing, np.array(stay) + 1),
-        )
+    engine: Engine, settings: Settings, clip: Sequence[Sample], truth: np.ndarray
+) -> Iterator[np.ndarray]:
+    """For each frame of the clip the mattes (N, H, W) that match truth (N, T, H, W) best, as the
+    program shows them; nothing for whoever is missed."""
+    frames = (Frame(sample.rgb, i, Fraction(1, 15)) for i, sample in enumerate(clip))
+    for i, (_, mattes) in enumerate(matted(frames, engine, None, settings)):
+        alpha = np.zeros_like(truth[:, i])
+        for person, row in paired(mattes.alpha, truth[:, i])[0].items():
+            alpha[person] = mattes.alpha[row]
+        yield alpha
 
 
 def _alphas_of(sample: Sample, people: Sequence[int]) -> np.ndarray:
@@ -253,13 +270,12 @@ def photographs(engine: Engine, folder: Path) -> Part:
 def bedroom(engine: Engine, settings: Settings, path: Path) -> Part:
     part = Part("clip")
     files = label_files(path.with_name(path.stem + "_ids"))
-    told: dict[bool, tuple[ClipScores, float]] = {}
-    for steadied in (False, True):
+    told: dict[str, tuple[ClipScores, float]] = {}
+    for kind, (runs, wanted) in looks(engine, settings).items():
         compared = []
         still: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         total: list[float] = []
-        people = replace(settings.people, steady=STEADY) if steadied else settings.people
-        films = followed(path, engine, replace(settings, people=people))
+        films = followed(path, runs, wanted)
         for i, ((frame, mattes), labels_file) in enumerate(zip(films, files, strict=False)):
             labels = read_labels(labels_file, frame.size)
             seen = compare(labels, mattes)
@@ -278,21 +294,24 @@ def bedroom(engine: Engine, settings: Settings, path: Path) -> Part:
                 if len(pairs) == 2:
                     total.append(dtssd(*(np.stack(film) for film in zip(*pairs, strict=True))))
                     pairs.pop(0)
-            if not steadied:
+            if kind == AS_IT_IS:
                 best = [seen.similarity[r].max(initial=0) for r in range(len(seen.true_ids))]
                 truth = np.stack([labels == p for p in seen.true_ids] or [labels == 1])
                 part.note(1 - min(best, default=1.0), f"frame {i}", frame.rgb,
                           tinted(frame.rgb, truth.astype(np.float32)),
                           tinted(frame.rgb, mattes.alpha))  # fmt: skip
-        told[steadied] = clip_scores(compared), float(np.mean(total))
-    (scores, flicker), (better, less) = told[False], told[True]
+        told[kind] = clip_scores(compared), float(np.mean(total))
+    scores, _ = told[AS_IT_IS]
     part.figures = {
-        "mean IoU": scores.mean_iou,
         **{f"IoU of person {p.person}": p.iou for p in scores.people},
-        "worst person present": scores.presence,
-        "identity switches": scores.switches, "IDF1": scores.idf1, "HOTA": scores.hota,
-        "dtSSD": flicker, "dtSSD, steadied": less, "mean IoU, steadied": better.mean_iou,
-    }  # fmt: skip
+        "HOTA": scores.hota,
+    }
+    for kind, (each, flicker) in told.items():
+        part.figures |= {
+            f"mean IoU{kind}": each.mean_iou, f"worst person present{kind}": each.presence,
+            f"identity switches{kind}": each.switches, f"IDF1{kind}": each.idf1,
+            f"dtSSD{kind}": flicker,
+        }  # fmt: skip
     return part
 
 
@@ -359,7 +378,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         with closing(engine_of(settings, load_engine)) as engine:
             makers = {
                 "scenes": lambda: scenes(engine, held_out, chosen.scenes),
-                "flicker": lambda: moving(engine, held_out, chosen.clips),
+                "flicker": lambda: moving(engine, settings, held_out, chosen.clips),
                 "photographs": lambda: photographs(engine, data / "scenes"),
                 "clip": lambda: bedroom(engine, settings, data / "clips" / "bedroom.mp4"),
                 "webcams": lambda: webcams(

@@ -14,7 +14,19 @@ from matting.frames import Mattes
 
 AREA = 288 * 512  # pixels of the picture the network works on, whatever its shape
 
+LAG = 2  # pictures after which it is given what the network remembers: so many may be under way
+
 State = Any  # an engine's memory of one video; opaque to everyone else
+
+
+def due(state: tuple[Any, ...] | None) -> Any:
+    """What the next picture of a video is told, of what the latest `LAG` left; None at first."""
+    return state[0] if state and len(state) == LAG else None
+
+
+def passed_on(state: tuple[Any, ...] | None, left: Any) -> tuple[Any, ...]:
+    """The state after a picture that `left` something for the one `LAG` later."""
+    return (*(state or ()), left)[-LAG:]
 
 
 class EngineError(RuntimeError):

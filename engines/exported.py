@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import AREA, EngineError, NotFinite, Pending, State
+from engines.base import AREA, LAG, EngineError, NotFinite, Pending, State, due, passed_on
 from engines.people import Answer, people, shrink, working_size
 from matting.frames import Mattes
 
@@ -35,6 +35,27 @@ def filled(kept: Kept, channels: dict[str, int], size: tuple[int, int]) -> Kept:
         fits = before is not None and before.shape == shape
         given[name] = before if before is not None and fits else np.zeros(shape, np.float32)
     return given
+
+
+class Left:
+    """What a picture under way leaves for a later one of its video; as it was, if it fails."""
+
+    NOT_KEPT = ("making",)
+    making: Future[Mattes] | None = None
+
+    def __init__(self, before: Kept) -> None:
+        self.kept = before
+
+    def result(self) -> Kept:
+        if self.making is not None:
+            wait([self.making])
+        return self.kept
+
+
+def before(state: State) -> Kept:
+    """What the next picture is told of those before it."""
+    left = due(state)
+    return left.result() if left else {}
 
 
 def exported_file(weights: Path) -> Path:
@@ -69,12 +90,13 @@ class ExportedEngine(ABC):
     """
 
     name: str
-    _keeps: dict[str, int]  # channels of what the network keeps of a video, by name
 
     def __init__(self, score_threshold: float, pixels: int = AREA) -> None:
         self.score_threshold, self.pixels = score_threshold, pixels
         self._ready: dict[tuple[tuple[int, int], int], Any] = {}
         self._at_once = 1
+        # channels of what the network keeps of a video, by name
+        self._keeps: dict[str, int] = {}
 
     @abstractmethod
     def _compile(self, size: tuple[int, int], at_once: int) -> Any:
@@ -90,10 +112,11 @@ class ExportedEngine(ABC):
         self.network(self.working_size((9, 16)), self._at_once)
 
     def overlap(self, in_flight: int, threads: int | None) -> None:
-        """From now on, offer to `submit` (engines/base.py), if there is more than one thread for it
-        and no picture waits for what the network keeps of the one before."""
-        at_once = min(in_flight, threads or os.cpu_count() or 1)
-        if at_once > 1 and not self._keeps:
+        """From now on, offer to `submit` (engines/base.py), if there is more than one thread for
+        it.  What the network keeps is given to the picture `LAG` later: no more are computed at
+        once."""
+        at_once = min(in_flight, threads or os.cpu_count() or 1, *[LAG] * bool(self._keeps))
+        if at_once > 1:
             self._at_once = at_once
             self._workers = ThreadPoolExecutor(at_once, "network")
             self._under_way: deque[Future[Mattes]] = deque()
@@ -117,16 +140,19 @@ class ExportedEngine(ABC):
 
     def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
         size = self._accepted(rgb)
-        return self._matted(self.network(size), size, rgb, state or {})
+        left = Left(before(state))
+        mattes = self._matted(self.network(size), size, rgb, left)
+        return mattes, passed_on(state, left) if self._keeps else {}
 
     def _submit(self, rgb: np.ndarray, state: State) -> tuple[Pending, State]:
         size = self._accepted(rgb)
         network = self.network(size, self._at_once)
         while len(self._under_way) >= self.in_flight:
             wait([self._under_way.popleft()])
-        pending = self._workers.submit(lambda: self._matted(network, size, rgb, {})[0])
-        self._under_way.append(pending)
-        return pending, {}
+        left = Left(before(state))
+        left.making = self._workers.submit(lambda: self._matted(network, size, rgb, left))
+        self._under_way.append(left.making)
+        return left.making, passed_on(state, left) if self._keeps else {}
 
     def _accepted(self, rgb: np.ndarray) -> tuple[int, int]:
         """The working size of a picture that can be matted."""
@@ -135,14 +161,16 @@ class ExportedEngine(ABC):
         return self.working_size(rgb.shape[:2])
 
     def _matted(
-        self, network: Any, size: tuple[int, int], rgb: np.ndarray, kept: Kept
-    ) -> tuple[Mattes, Kept]:
+        self, network: Any, size: tuple[int, int], rgb: np.ndarray, left: Left
+    ) -> Mattes:
         image = shrink(rgb, size)
-        answer, kept = self._run(network, image, kept)
+        answer, kept = self._run(network, image, left.kept)
         made = (*answer, *kept.values())
         if not all(np.isfinite(part.sum()) for part in made):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")
-        return people(answer, rgb, self.score_threshold, image[0]), kept
+        mattes = people(answer, rgb, self.score_threshold, image[0])
+        left.kept = kept
+        return mattes
 
     def release(self) -> None:
         """Give back what can be made again, where memory is short."""

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import NotFinite, PictureError, State
+from engines.base import NotFinite, State, due, passed_on
 from engines.lanes import Lanes, Mark
 from engines.people import LEAST, Answer, choose, equals, share_out, working_size
 from matting.frames import UNTRACKED, Mattes, no_one
@@ -252,7 +252,7 @@ class GpuEngine:
                 slot.pending.result()
         bound, run = slot.binding(size)
         self._turn += 1
-        before = self._carried(state, bound, size)
+        before = self._carried(due(state), bound)
         pending = Pending(self, slot, rgb.shape[:2])
 
         pinned = slot.room("pinned picture", rgb.shape, torch.uint8, host=True)
@@ -293,12 +293,10 @@ class GpuEngine:
         for other in self._slots:  # whoever's answer has come meanwhile goes on to full size
             if other.pending is not None and other.pending is not pending:
                 other.pending.advance()
-        return pending, Remembered(after)
+        return pending, passed_on(state, Remembered(after)) if after else {}
 
-    def _carried(
-        self, state: Remembered | None, bound: Binding, size: tuple[int, int]
-    ) -> dict[str, Any] | None:
-        """The tensors of a state; None for the first picture of a video."""
+    def _carried(self, state: Remembered | None, bound: Binding) -> dict[str, Any] | None:
+        """The tensors of what is remembered; None for the first pictures of a video."""
         if not bound.states or state is None:
             return None
         if state.tensors is None:  # from another run
@@ -308,13 +306,11 @@ class GpuEngine:
                 for name, array in given.items()
             }
             self.lanes.settle()
-        for name, tensor in bound.states.items():
-            if name not in state.tensors or state.tensors[name].shape != tensor.shape:
-                raise PictureError(
-                    f"the picture's working size became {size[1]} x {size[0]} within one video; "
-                    "start a new state for it"
-                )
-        return state.tensors
+        fits = all(
+            name in state.tensors and state.tensors[name].shape == tensor.shape
+            for name, tensor in bound.states.items()
+        )
+        return state.tensors if fits else None  # pictures of another size begin anew
 
     def _remembered(self, like: Any) -> Any:
         """Memory for a state: made on the infer lane's stream, where alone it is used."""

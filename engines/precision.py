@@ -33,7 +33,6 @@ KEPT = (
          "that follows inherits their rounding"),
     Kept(".*", "guidance", "location kernels meet squared coordinates, whose terms nearly cancel"),
     Kept(".*", r"perception\.heat.*", "the scores that peaks are chosen by"),
-    Kept(".*", "memory", "what is remembered is blended anew with every frame; rounding adds up"),
     Kept("CumSum|ReduceSum|Sin|Cos|Sigmoid|MaxPool|Equal|TopK|GatherElements", ".*",
          "places and peaks: two scores that round to the same value are one peak or none"),
 )  # fmt: skip

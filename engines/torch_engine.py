@@ -48,7 +48,7 @@ class TorchEngine(ExportedEngine):
             torch.set_num_threads(threads)
         self._torch = torch
         self._network = read_network(weights)
-        channels = self._network.network.sizes.memory
+        channels = remembered(self._network)
         self._keeps = {"memory": channels} if channels else {}
         self.warm_up()
 
@@ -75,7 +75,7 @@ class TorchNetwork(DeviceNetwork):
         self.name, self.device = name, torch.device(device)
         self._torch, self.precision = torch, precision
         self.module = exported.to(self.device)
-        self.remembered = getattr(exported.network.sizes, "memory", 0)
+        self.remembered = remembered(exported)
 
     def kernels(self, size: tuple[int, int], batch: int) -> Any:
         """What is called for pictures of this size; here the module itself."""
@@ -132,6 +132,12 @@ class TorchTensorRtNetwork(TorchNetwork):
 
     def autocast(self) -> AbstractContextManager[Any]:
         return nullcontext()
+
+
+def remembered(exported: Any) -> int:
+    """Channels of what the network keeps of a video."""
+    sizes = exported.network.sizes
+    return sizes.codes if getattr(sizes, "memory", False) else 0
 
 
 def _memory(batch: int, channels: int, size: tuple[int, int]) -> tuple[int, int, int, int]:

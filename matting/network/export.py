@@ -33,8 +33,8 @@ class Exported(nn.Module):
         """image (B, H, W, 3) uint8 RGB -> score (B, N), code (B, N, D) of who it is, location
         (B, N, h8, w8) in 0..1, trimap logits (B, N, 3, h8, w8), kernels (B, N, 4, F + 1),
         fine (B, F, h2, w2).
-        A network with a memory takes it too, (B, M, h16, w16) and zero at the first frame, and
-        gives the next one last."""
+        A network with a memory takes it too, (B, N, h16, w16) and zero at the first frames, and
+        gives one for a frame to come last."""
         # widened before it is turned: TensorRT does not permute bytes
         image = (image.float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
         made = self.network(image, None, memory)
@@ -55,8 +55,8 @@ def export(weights: Path, target: Path) -> None:
     batch, free = torch.export.Dim("batch", min=1, max=64), torch.export.Dim.AUTO
     inputs, sizes = {"image": example}, {"image": {0: batch, 1: free, 2: free}}
     outputs = list(OUTPUTS)
-    if channels := network.sizes.memory:
-        inputs["memory"] = torch.zeros(2, channels, 96 // 16, 160 // 16)
+    if network.sizes.memory:
+        inputs["memory"] = torch.zeros(2, network.sizes.codes, 96 // 16, 160 // 16)
         sizes["memory"] = {0: batch, 2: free, 3: free}
         outputs.append("memory_next")
     program = torch.onnx.export(

@@ -18,7 +18,6 @@ from matting.network.blocks import Bottleneck, conv, up_to
 class Fine(NamedTuple):
     t8: Tensor  # (B, T, h8, w8), what the trimap heads look at
     d2: Tensor  # (B, F, h2, w2), what the alpha heads look at
-    united16: Tensor  # (B, U, h16, w16), whose is what; the memory keeps it
 
 
 class InstanceDecoder(nn.Module):
@@ -36,9 +35,8 @@ class InstanceDecoder(nn.Module):
         self, united: Tensor, f16: Tensor, x8: Tensor, x4: Tensor, x2: Tensor, image2: Tensor
     ) -> Fine:
         # image2 (B, 3, h2, w2): the normalised picture at 1/2
-        united16 = self.down(united)
-        m16 = self.m16(torch.cat([united16, f16], 1))
+        m16 = self.m16(torch.cat([self.down(united), f16], 1))
         t8 = self.t8(torch.cat([united, up_to(m16, united), x8], 1))
         t4 = self.t4(torch.cat([up_to(t8, x4), x4], 1))
         image2 = image2.to(x2.dtype)  # or mixed precision would widen all three
-        return Fine(t8, self.d2(torch.cat([up_to(t4, x2), x2, image2], 1)), united16)
+        return Fine(t8, self.d2(torch.cat([up_to(t4, x2), x2, image2], 1)))

@@ -42,7 +42,7 @@ class Sizes:
     trimap: int = 64
     fine: int = 16
     grouping: int = 2  # layers in which every place of 1/16 looks at every other
-    memory: int = 0  # channels kept from frame to frame; 0: every picture stands alone
+    memory: bool = True  # whether a video's frames are told where everyone was
 
 
 class Output(NamedTuple):
@@ -57,7 +57,7 @@ class Output(NamedTuple):
     codes: Tensor  # (B, N, D)
     seeds: Tensor  # (B, N, 2) x, y in 0..1
     heat: Tensor  # (B, 1, h16, w16) logits
-    memory: Tensor | None  # (B, M, h16, w16), to be given with the next frame
+    memory: Tensor | None  # (B, N, h16, w16) in 0..1, to be given with a frame to come
     identity: Tensor  # (B, N, E): who each is over time; the codes where there is no head for it
 
 
@@ -76,7 +76,7 @@ class LiveNetwork(nn.Module):
         self.matte_kernels = mlp(s.width + 2, 256, 3 * (s.trimap + 1) + 4 * (s.fine + 1))
         self.guidance = UnitedGuidance(s.context, s.embedding, s.united)
         self.instances = InstanceDecoder(s.width, s.united, s.trimap, s.fine)
-        self.memory = Memory(s.memory, s.width, s.united) if s.memory else None
+        self.memory = Memory(s.codes, s.width) if s.memory else None
         # trained afterwards, on the finished network: matting/training/finish.py
         self.looks: Looks | None = None
         self.verdict: Verdict | None = None
@@ -109,10 +109,7 @@ class LiveNetwork(nn.Module):
         location.append(guide.location)
 
         image2 = F.avg_pool2d(image, 2)
-        t8, d2, united16 = self.instances(guide.united, seen.f16, x8, x4, x2, image2)
-        if self.memory:
-            memory = self.memory.empty(seen.f16) if memory is None else memory
-            memory = self.memory(seen.f16, united16, memory)
+        t8, d2 = self.instances(guide.united, seen.f16, x8, x4, x2, image2)
         trimap, matte = self.matte_kernels(told).float().split(
             [3 * (s.trimap + 1), 4 * (s.fine + 1)], -1
         )
@@ -127,6 +124,7 @@ class LiveNetwork(nn.Module):
                 existence = [*existence[:-1], weighed(self.verdict(known), existence[-1])]
             if self.identity is not None:
                 identity = self.identity(looks)
+        memory = self.memory(guide.location, existence[-1]) if self.memory else None
         return Output(
             existence, location, guide.attention, trimap,
             matte.unflatten(-1, (4, s.fine + 1)), d2.float(),

@@ -1,10 +1,11 @@
-"""What the network keeps from one frame of a video to the next.
+"""What the network is told of the frames before: where everyone was.
 
-Once a frame is understood, a gated recurrent cell (convolutional GRU: Ballas et al. 2016, eq. 1-4)
-takes in what was seen there and whose it was, at 1/16; the next frame reads it before it looks for
-people.  So somebody half hidden is still expected where they were, and a doubtful edge does not
-change its mind with the noise.  An empty memory reads as nothing: a single picture needs none.
-See docs/decisions/0012-memory.md.
+Of each code what is kept is where its person was seen, at 1/16, as far as it is believed to be
+somebody; the next frame reads it before it looks for people.  So somebody half hidden is expected
+where they were, and whose a place is does not change its mind with the noise.  As identities in AOT
+(Yang et al. 2021, section 3.2), a person is known by the channel they are in, and all channels mean
+the same; so it is learned from single pictures (matting/training/expected.py).  An empty memory
+reads as nothing: a photograph needs none.  See docs/decisions/0012-memory.md.
 """
 
 from __future__ import annotations
@@ -13,24 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+DOUBTED, BELIEVED = 0.1, 0.3  # scores from which somebody is remembered at all, and wholly
+
 
 class Memory(nn.Module):
-    def __init__(self, channels: int, width: int, united: int) -> None:
+    def __init__(self, codes: int, width: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.read = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        nn.init.zeros_(self.read.weight)  # a network without memory may start one with
-        self.see = nn.Conv2d(width + united, channels, 1)
-        self.gates = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)
-        self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.codes = codes
+        self.look = nn.Conv2d(codes + 1, width, 3, padding=1, bias=False)
+        nn.init.zeros_(self.look.weight)  # a network without memory may start one with
 
-    def empty(self, f16: Tensor) -> Tensor:
-        b, _, h, w = f16.shape
-        return f16.new_zeros(b, self.channels, h, w)
+    def read(self, memory: Tensor) -> Tensor:
+        """(B, N, h16, w16) -> (B, D, h16, w16), what it adds to the features."""
+        return self.look(torch.cat([memory.sum(1, keepdim=True).clamp(max=1), memory], 1))
 
-    def forward(self, f16: Tensor, united16: Tensor, memory: Tensor) -> Tensor:
-        # f16 (B, D, h16, w16), united16 (B, U, h16, w16), memory (B, M, h16, w16) -> the next one
-        seen = F.relu(self.see(torch.cat([f16, united16], 1)))
-        update, keep = self.gates(torch.cat([seen, memory], 1)).sigmoid().chunk(2, 1)
-        candidate = self.candidate(torch.cat([seen, keep * memory], 1)).tanh()
-        return memory + update * (candidate - memory)
+    def forward(self, location: Tensor, existence: Tensor) -> Tensor:
+        # location (B, N, h8, w8) logits, existence (B, N, 2) logits -> (B, N, h16, w16) in 0..1
+        score = existence.float().softmax(-1)[..., 1]
+        believed = ((score - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
+        return F.avg_pool2d(location.float().sigmoid(), 2) * believed[..., None, None]

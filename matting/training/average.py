@@ -22,7 +22,7 @@ def average(parts: Sequence[tuple[Path, float]], target: Path) -> None:
     if len(parts) < 2 or not total > 0 or any(share < 0 for _, share in parts):
         raise ValueError("expected two networks or more, with shares above 0")
     networks = [live.load(path)[0] for path, _ in parts]
-    sizes = {replace(network.sizes, memory=0) for network in networks}
+    sizes = {replace(network.sizes, memory=False) for network in networks}
     if len(sizes) > 1:
         raise ValueError(f"the networks are of different sizes: {sizes}")
     memory = {network.sizes.memory for network in networks}

@@ -20,6 +20,7 @@ from matting.network import live
 from matting.synthesis import sources as material
 from matting.training import validate
 from matting.training.data import Batch, Plan, batches
+from matting.training.expected import expected
 from matting.training.losses import WEIGHTS, losses, taught_seeds, truth
 from matting.training.recipe import Recipe, RecipeError
 
@@ -112,6 +113,8 @@ class Run:
                     memory = network(image, None, memory).memory
                 continue
             true = truth(batch)
+            if i == 0 and recipe.sizes.memory:  # no frames before it are seen
+                memory = expected(batch, true, recipe.sizes.codes, recipe.expected, generator)
             taught = taught_seeds(batch, true, share, generator)
             with autocast:
                 output = network(image, taught, memory)

@@ -51,6 +51,7 @@ class Recipe:
     films: float = 0.1  # share of scenes that are sequences of `rendered`, where it has any
     empty: float = 0.0  # share of made scenes without anyone, beside those that chance leaves empty
     teach: float = 0.5  # share of pictures whose seeds are given, falling to 0 at half the run
+    expected: float = 0.55  # share of pictures told where everyone was, more or less (expected.py)
     frames: int = 1  # of each scene that are learned from in a step
     before: int = 0  # at most so many frames are seen first, only to fill the memory
     spoilt: float = 0.0  # share of scenes whose last frame is spoilt: noise, blur, darkness

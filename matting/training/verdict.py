@@ -102,15 +102,19 @@ def trials(
     network: LiveNetwork, pictures: Iterator[tuple[int, np.ndarray, np.ndarray | None]],
     total: int, doubt: float,
 ) -> Trials:  # fmt: skip
-    """What a network with looks and without a verdict says of pictures."""
+    """What a network with looks and without a verdict says of pictures; of every second one when it
+    remembers them, as one of a video that stands still."""
     assert network.looks is not None and network.verdict is None
     kept: list[Tensor] = []
     handle = network.looks.register_forward_hook(lambda _, __, looks: kept.append(looks))
     rows: list[tuple] = []
-    for number, rgb, alpha in reported(pictures, total, "people and things"):
+    for turn, (number, rgb, alpha) in enumerate(reported(pictures, total, "people and things")):
+        image = as_image(rgb)
+        output = network(image)
+        if network.memory is not None and turn % 2:
+            output = network(image, None, output.memory)
+        known = evidence(kept[-1], output.codes, output.existence[-1], output.location[-1])[0]
         kept.clear()
-        output = network(as_image(rgb))
-        known = evidence(kept[0], output.codes, output.existence[-1], output.location[-1])[0]
         none, one = output.existence[-1][0].unbind(-1)
         codes = torch.nonzero((one - none).sigmoid() >= doubt)[:, 0]
         if not len(codes):

@@ -277,6 +277,21 @@ def test_what_is_seen_perfectly_scores_perfectly_and_what_is_missed_is_drawn(cli
     assert len(blind.cases) == evaluate.WORST
 
 
+def test_a_clip_is_measured_with_and_without_what_the_network_remembers(clip):
+    class Remembering(ColourEngine):
+        """Sees the second person only in frames after others."""
+
+        def step(self, rgb, state):
+            self.blind_to = None if state else 1
+            return super().step(rgb, None)[0], True
+
+    part = evaluate.bedroom(Remembering(), evaluate.Settings(), clip)
+
+    assert part.figures["mean IoU"] > 0.9
+    assert part.figures["mean IoU, each frame by itself"] == pytest.approx(0.5, abs=0.02)
+    assert part.figures["worst person present, each frame by itself"] == 0
+
+
 def test_one_more_than_there_are_in_a_webcam_clip_is_a_stranger(clip):
     part = evaluate.webcams(ColourEngine(), evaluate.Settings(), {clip: 1})
     right = evaluate.webcams(ColourEngine(), evaluate.Settings(), {clip: 2})

@@ -12,11 +12,13 @@ import pytest
 import engines
 from engines import BACKENDS, EngineError, available, load_engine
 from engines.areas import by_areas
+from engines.base import LAG
 from engines.exported import ExportedEngine
 from engines.guard import GuardedEngine
 from engines.openvino_engine import digest
 from engines.people import Answer, shrink, working_size
 from matting.frames import UNTRACKED, Frame, no_one
+from stream.snapshot import freeze, thaw
 from stream.stages import matte
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,16 +233,20 @@ def test_what_a_network_remembers_of_a_video_is_kept_with_that_video(tmp_path, n
     engine = load_engine([name], tmp_path, threads=1)
     rgb = three_people()
 
-    first, state = engine.step(rgb, engine.start())
-    again, later = engine.step(rgb, state)
+    seen, states = [], [engine.start()]
+    for _ in range(5):
+        mattes, state = engine.step(rgb, states[-1])
+        seen.append(mattes.score)
+        states.append(state)
     other, _ = engine.step(rgb, engine.start())  # another video in between
-    third, _ = engine.step(rgb, later)
-    elsewhere, _ = engine.step(np.ascontiguousarray(rgb.transpose(1, 0, 2)), later)
+    turned, _ = engine.step(np.ascontiguousarray(rgb.transpose(1, 0, 2)), states[2])
 
-    assert first.score.max() < again.score.max() < third.score.max()
-    assert np.array_equal(first.score, other.score)  # nothing of the first video is left
-    assert np.array_equal(engine.step(rgb, state)[0].score, again.score)  # a state is not used up
-    assert elsewhere.score == pytest.approx(first.score, abs=0.05)  # another size: it starts anew
+    # what a picture leaves is given to the one LAG later, so that two may be under way
+    assert LAG == 2 and np.array_equal(seen[0], seen[1]) and np.array_equal(seen[2], seen[3])
+    assert seen[0].max() < seen[2].max() < seen[4].max()
+    assert np.array_equal(seen[0], other.score)  # nothing of the first video is left
+    assert np.array_equal(engine.step(rgb, states[2])[0].score, seen[2])  # it is not used up
+    assert turned.score == pytest.approx(seen[0], abs=0.05)  # another size: it starts anew
 
 
 @pytest.mark.parametrize("name", [n for n in HERE if n != "torch"])
@@ -263,22 +269,70 @@ def test_pictures_under_way_at_once_are_answered_as_one_by_one(loaded, name):
         assert np.array_equal(ours.alpha, theirs.alpha)
 
 
-def test_an_engine_overlaps_only_where_there_is_something_to_gain(tmp_path):
+@pytest.mark.parametrize("name", [n for n in HERE if n != "torch"])
+def test_what_is_remembered_does_not_depend_on_how_many_are_under_way(tmp_path, name):
+    """Nor on being kept between runs."""
     onnx = pytest.importorskip("onnx")
-    from tests.engines.toy_network import toy_model
+    from tests.engines.toy_network import three_people, toy_model
 
     onnx.save(toy_model(memory=True), str(tmp_path / "live.onnx"))
-    waits = load_engine(HERE[:1], tmp_path, threads=4, in_flight=3)  # for what it is to remember
+    engine = load_engine([name], tmp_path, threads=2, in_flight=3)
+    pictures = [three_people(i) for i in range(6)]
+    one, right = engine.start(), []
+    for rgb in pictures:
+        mattes, one = engine.step(rgb, one)
+        right.append(mattes.score)
+    state, pending = engine.start(), []
+    for i, rgb in enumerate(pictures):
+        if i == 4:
+            assert all(len(waiting.result()) for waiting in pending)  # nothing is under way
+            state = thaw(freeze(state, ("engines",)), ("engines",))
+        waiting, state = engine.submit(rgb, state)
+        pending.append(waiting)
+    found = [waiting.result().score for waiting in pending]
+    engine.close()
+
+    assert not np.array_equal(right[0], right[4])
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, right, strict=True))
+
+
+def test_a_picture_that_fails_leaves_what_is_remembered_as_it_was():
+    class Counting(Slow):
+        def __init__(self, in_flight):
+            super().__init__(in_flight)
+            self._keeps = {"memory": 1}
+
+        def _run(self, network, image, kept):
+            answer, _ = super()._run(network, image, kept)
+            told.append(float(kept.get("memory", np.zeros(1))[0]))
+            return answer, {"memory": np.full(1, 1 + told[-1])}
+
+    told: list[float] = []
+    engine = Counting(2)
+    engine.allowed.set()
+    state = engine.start()
+    for value in (0, 0, 13, 0, 0, 0):  # of the third nothing is known
+        pending, state = engine.submit(np.full((32, 32, 3), value, np.uint8), state)
+        if value == 13:
+            with pytest.raises(MemoryError):
+                pending.result()
+        else:
+            pending.result()
+
+    assert told == [0, 0, 1, 1, 2]
+
+
+def test_an_engine_overlaps_only_where_there_is_something_to_gain():
     alone = load_engine(HERE[:1], WEIGHTS, threads=1, in_flight=3)
     asked = load_engine(HERE[:1], WEIGHTS, threads=2)
 
-    assert not any(hasattr(engine, "submit") for engine in (waits, alone, asked))
+    assert not any(hasattr(engine, "submit") for engine in (alone, asked))
 
 
 class Slow(ExportedEngine):
     """Answers when it is allowed to; a picture that begins with 13 is its bane."""
 
-    name, _keeps = "slow", {}
+    name = "slow"
 
     def __init__(self, in_flight):
         super().__init__(0.3)

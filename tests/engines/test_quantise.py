@@ -63,7 +63,11 @@ def test_the_worse_of_both_figures_decides():
 
 def test_calibration_follows_pictures_of_many_shapes(pictures):
     class Remembering(ExportedEngine):
-        name, _keeps = "remembering", {"memory": 2}
+        name = "remembering"
+
+        def __init__(self):
+            super().__init__(0.3)
+            self._keeps = {"memory": 2}
 
         def _compile(self, size, at_once):
             return size
@@ -72,7 +76,7 @@ def test_calibration_follows_pictures_of_many_shapes(pictures):
             assert network == image.shape[1:3]
             return None, {"memory": kept["memory"] + 1}
 
-    engine = Remembering(0.3)
+    engine = Remembering()
     for k in range(SIZES_KEPT):  # more than are held at once, with those to come
         engine.network((32, 64 + 32 * k))
 

@@ -11,10 +11,13 @@ torch = pytest.importorskip("torch")
 
 from matting.network import live  # noqa: E402
 from matting.network.backbone import MobileNetV2  # noqa: E402
+from matting.network.memory import Memory  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
+from matting.training import expected as expecting  # noqa: E402
 from matting.training import loop, movenet  # noqa: E402
 from matting.training.average import average  # noqa: E402
 from matting.training.data import Steps, plan  # noqa: E402
+from matting.training.expected import expected  # noqa: E402
 from matting.training.losses import Shown, steady_loss, taught_seeds, truth  # noqa: E402
 from matting.training.matching import match  # noqa: E402
 from matting.training.recipe import Recipe, RecipeError, Stage, load  # noqa: E402
@@ -36,7 +39,7 @@ def recipe(drawn_data, tmp_path) -> Recipe:
 @pytest.fixture
 def filmed(recipe) -> Recipe:
     """Learns from two frames of each scene, after up to two that only fill the memory."""
-    return replace(recipe, sizes=replace(SMALL, memory=8), frames=2, before=2, cuts=0.5,
+    return replace(recipe, sizes=replace(SMALL, memory=True), frames=2, before=2, cuts=0.5,
                    spoilt=0.5, memory_rate=4.0, rate=2e-3)  # fmt: skip
 
 
@@ -149,9 +152,59 @@ def test_a_memory_added_to_trained_weights_changes_no_single_picture(filmed, dra
     for plan_, clip in (Steps(learn, load_sources(drawn_data), 0)[i] for i in range(6)):
         run.train_step(plan_, clip)
     run.network.eval()
-    assert torch.isfinite(run.network.memory.read.weight).all()
-    assert run.network.memory.read.weight.abs().max() > 0  # and now it means something
+    assert torch.isfinite(run.network.memory.look.weight).all()
+    assert run.network.memory.look.weight.abs().max() > 0  # and now it means something
     assert not torch.equal(run.network(image, None, first.memory).heat, run.network(image).heat)
+
+
+def told(recipe, drawn_data, share=1.0, seed=1):
+    _, [batch] = Steps(replace(recipe, photos=0.0), load_sources(drawn_data), 0)[1]
+    true = truth(batch)
+    return batch, true, expected(batch, true, 6, share, torch.Generator().manual_seed(seed))
+
+
+def test_a_memory_made_of_labels_is_where_people_are_but_for_the_errors_it_is_to_have(
+    recipe, drawn_data, monkeypatch
+):
+    for error in ("MISSED", "STRANGERS", "TWICE", "DOUBTED", "TORN", "CUT", "WORN"):
+        monkeypatch.setattr(expecting, error, 0.0)
+    monkeypatch.setattr(expecting, "STEPS", (0.0,))
+    monkeypatch.setattr(expecting, "GROWN", 0.0)
+    batch, true, memory = told(recipe, drawn_data)
+    here = torch.nn.functional.avg_pool2d(true.alpha8, 2)
+    for b, count in enumerate(batch.people.tolist()):
+        channels = memory[b][memory[b].sum((1, 2)) > 0]
+        assert len(channels) == count  # each in one, whichever it is
+        for person in here[b, :count]:
+            assert (channels - person).abs().amax((1, 2)).min() < 1e-5
+    assert not told(recipe, drawn_data, share=0.0)[2].any()
+
+    monkeypatch.setattr(expecting, "MISSED", 1.0)
+    monkeypatch.setattr(expecting, "STRANGERS", 1.0)
+    _, _, memory = told(recipe, drawn_data)
+    assert torch.allclose(memory.sum(1), here.roll(1, 0).sum(1), atol=1e-5)  # only who is elsewhere
+
+
+def test_a_memory_made_of_labels_is_wrong_now_and_then_and_the_same_for_the_same_dice(
+    recipe, drawn_data
+):
+    batch, true, memory = told(recipe, drawn_data)
+    assert torch.equal(memory, told(recipe, drawn_data)[2])
+    assert memory.min() >= 0 and memory.max() <= 1 and memory.shape[1] == 6
+    here = torch.nn.functional.avg_pool2d(true.alpha8, 2).sum(1)
+    far = [(told(recipe, drawn_data, seed=s)[2].sum(1) - here).abs().mean() for s in range(8)]
+    assert 0.02 * here.mean() < torch.stack(far).mean() < here.mean()
+
+
+def test_who_is_believed_is_remembered_where_they_are_and_the_doubted_less():
+    memory = Memory(3, 4)
+    location = torch.full((1, 3, 4, 4), -9.0)
+    location[0, :, :2, :2] = 9.0
+    sure = torch.tensor([0.05, 0.2, 0.9])
+    kept = memory(location, torch.stack([1 - sure, sure], -1).log()[None])
+    assert kept.shape == (1, 3, 2, 2)
+    assert torch.allclose(kept[0, :, 0, 0], torch.tensor([0.0, 0.5, 1.0]), atol=1e-3)
+    assert kept[0, :, 1, 1].max() < 1e-3
 
 
 def test_frames_of_a_step_show_one_scene_and_the_same_people(filmed, drawn_data):
@@ -215,7 +268,7 @@ def test_each_person_is_given_the_code_that_shows_them():
     assert dict(zip(pairs.n.tolist(), pairs.p.tolist(), strict=True)) == {0: 1, 2: 0}
 
 
-@pytest.mark.parametrize("name", ["train_live.yaml", "train_further.yaml", "train_memory.yaml"])
+@pytest.mark.parametrize("name", ["train_live.yaml", "train_further.yaml"])
 def test_the_recipes_that_come_with_the_project_can_be_read(name):
     assert load(Path(__file__).resolve().parents[2] / "configs" / name).steps > 0
 
@@ -235,7 +288,7 @@ def test_a_recipe_that_cannot_work_says_why(tmp_path, text, told):
 
 
 def test_an_average_lies_between_its_networks_and_leaves_out_what_not_all_have(tmp_path):
-    for i, memory in enumerate((0, 8)):
+    for i, memory in enumerate((False, True)):
         torch.manual_seed(i)
         network = live.LiveNetwork(replace(SMALL, memory=memory))
         live.save(network, tmp_path / f"{i}.safetensors")
@@ -245,7 +298,7 @@ def test_an_average_lies_between_its_networks_and_leaves_out_what_not_all_have(t
 
     a, b, mixed = (live.load(tmp_path / f"{n}.safetensors")[0] for n in ("0", "1", "out"))
     wanted = 0.75 * a.perception.seed.weight + 0.25 * b.perception.seed.weight
-    assert mixed.sizes.memory == 0
+    assert not mixed.sizes.memory
     assert torch.allclose(mixed.perception.seed.weight, wanted, atol=1e-3)
     with pytest.raises(ValueError, match="two networks or more"):
         average(parts[:1], tmp_path / "out.safetensors")
