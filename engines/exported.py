@@ -38,24 +38,27 @@ def filled(kept: Kept, channels: dict[str, int], size: tuple[int, int]) -> Kept:
 
 
 class Left:
-    """What a picture under way leaves for a later one of its video; as it was, if it fails."""
+    """What a picture leaves for a later one of its video; what it was told itself, if it fails.
+
+    Pictures are begun in their order, so whoever waits for an earlier one does not wait for ever.
+    """
 
     NOT_KEPT = ("making",)
-    making: Future[Mattes] | None = None
+    making: Future[Mattes] | None = None  # the picture, while it may be under way
 
-    def __init__(self, before: Kept) -> None:
-        self.kept = before
+    def __init__(self, before: Left | None) -> None:
+        self._before, self.kept = before, Kept()
+
+    def told(self) -> Kept:
+        """What the picture itself is told."""
+        if self._before is not None:
+            self.kept, self._before = self._before.result(), None
+        return self.kept
 
     def result(self) -> Kept:
         if self.making is not None:
             wait([self.making])
         return self.kept
-
-
-def before(state: State) -> Kept:
-    """What the next picture is told of those before it."""
-    left = due(state)
-    return left.result() if left else {}
 
 
 def exported_file(weights: Path) -> Path:
@@ -140,7 +143,7 @@ class ExportedEngine(ABC):
 
     def step(self, rgb: np.ndarray, state: State) -> tuple[Mattes, State]:
         size = self._accepted(rgb)
-        left = Left(before(state))
+        left = Left(due(state))
         mattes = self._matted(self.network(size), size, rgb, left)
         return mattes, passed_on(state, left) if self._keeps else {}
 
@@ -149,7 +152,7 @@ class ExportedEngine(ABC):
         network = self.network(size, self._at_once)
         while len(self._under_way) >= self.in_flight:
             wait([self._under_way.popleft()])
-        left = Left(before(state))
+        left = Left(due(state))
         left.making = self._workers.submit(lambda: self._matted(network, size, rgb, left))
         self._under_way.append(left.making)
         return left.making, passed_on(state, left) if self._keeps else {}
@@ -163,8 +166,8 @@ class ExportedEngine(ABC):
     def _matted(
         self, network: Any, size: tuple[int, int], rgb: np.ndarray, left: Left
     ) -> Mattes:
-        image = shrink(rgb, size)
-        answer, kept = self._run(network, image, left.kept)
+        told, image = left.told(), shrink(rgb, size)
+        answer, kept = self._run(network, image, told)
         made = (*answer, *kept.values())
         if not all(np.isfinite(part.sum()) for part in made):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")

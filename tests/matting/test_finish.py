@@ -139,13 +139,16 @@ def test_trials_know_people_from_nobody():
     sure = output.existence[-1][0].softmax(-1)[:, 1] > 0.5
     mattes = (output.location[-1][0, sure].sigmoid() > 0.5).numpy().astype(np.uint8) * 255
     alpha = np.stack([cv2.resize(matte, (512, 288)) for matte in mattes])
-    seen = verdict.trials(network, iter([(0, rgb, alpha), (1, rgb, None)]), 2, doubt=0.01)
+    pictures = [(0, rgb, alpha), (0, rgb, alpha), (1, rgb, None), (1, rgb, None)]
+    seen = verdict.trials(network, iter(pictures), 4, doubt=0.01)
     of_people, of_nothing = seen.picture == 0, seen.picture == 1
-    assert int((seen.somebody & (seen.score > 0)).sum()) == len(alpha) >= 2
+    assert int((seen.somebody & (seen.score > 0)).sum()) == 2 * len(alpha) >= 4
     assert seen.somebody[of_people].any() and not seen.somebody[of_nothing].any()
     assert seen.empty[of_nothing].all() and not seen.empty[of_people].any()
     assert seen.clear[of_nothing].all()
     assert int(of_people.sum()) == int(of_nothing.sum())
+    sure = seen.score[of_people & seen.somebody].reshape(2, -1).sort(1).values
+    assert not torch.equal(*sure)  # every second picture is one that is remembered
 
 
 def test_an_untrained_network_is_not_judged():
@@ -197,7 +200,8 @@ def test_the_export_carries_the_verdict(finished):
     session = ort.InferenceSession(
         str(weights.with_suffix(".onnx")), providers=["CPUExecutionProvider"]
     )
-    score, code = session.run(["score", "code"], {"image": rgb})
+    memory = np.zeros((1, network.sizes.codes, 96 // 16, 160 // 16), np.float32)
+    score, code = session.run(["score", "code"], {"image": rgb, "memory": memory})
     assert np.allclose(score, true.existence[-1].softmax(-1)[..., 1].numpy(), atol=2e-2)
     assert np.allclose(code, true.identity.numpy(), atol=2e-2)
 
