@@ -30,6 +30,7 @@ SAME = 0.5  # overlap of what a code claims with a person from which it is that 
 PART = 0.4  # and below which it is nobody; between, and for second answers, nothing is learned
 EXAM = 90212  # seed of the held-out scenes; changing it makes older figures incomparable
 BATCH = 256
+REMEMBERED = 2  # times; a thing that is remembered is believed in more from frame to frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def trials(
     for turn, (number, rgb, alpha) in enumerate(reported(pictures, total, "people and things")):
         image = as_image(rgb)
         output = network(image)
-        if network.memory is not None and turn % 2:
+        for _ in range(REMEMBERED * (turn % 2) if network.memory is not None else 0):
             output = network(image, None, output.memory)
         known = evidence(kept[-1], output.codes, output.existence[-1], output.location[-1])[0]
         kept.clear()
