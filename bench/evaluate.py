@@ -184,7 +184,7 @@ class Forgetful:
         """The engine is its owner's."""
 
 
-def looks(engine: Engine, settings: Settings) -> dict[str, tuple[Engine, Settings]]:
+def ways(engine: Engine, settings: Settings) -> dict[str, tuple[Engine, Settings]]:
     """The ways in which a video is matted: what differs between them is what they are worth."""
     plain = replace(settings, people=replace(settings.people, steady=0))
     steadied = replace(settings, people=replace(settings.people, steady=STEADY))
@@ -203,7 +203,7 @@ def moving(engine: Engine, settings: Settings, sources: material.Sources, count:
         if not stay:
             continue
         truth = np.stack([_alphas_of(sample, stay) for sample in clip], 1)  # (N, T, H, W)
-        for kind, (runs, wanted) in looks(engine, settings).items():
+        for kind, (runs, wanted) in ways(engine, settings).items():
             alpha = np.stack(list(_films(runs, wanted, clip, truth)), 1)
             each = [dtssd(a, t) for a, t in zip(alpha, truth, strict=True)]
             values.setdefault(kind, []).extend(each)
@@ -271,7 +271,7 @@ def bedroom(engine: Engine, settings: Settings, path: Path) -> Part:
     part = Part("clip")
     files = label_files(path.with_name(path.stem + "_ids"))
     told: dict[str, tuple[ClipScores, float]] = {}
-    for kind, (runs, wanted) in looks(engine, settings).items():
+    for kind, (runs, wanted) in ways(engine, settings).items():
         compared = []
         still: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         total: list[float] = []

@@ -1,11 +1,11 @@
 """What the network is told of the frames before: where everyone was.
 
 Of each code what is kept is where its person was seen, at 1/16, as far as it is believed to be
-somebody; the next frame reads it before it looks for people.  So somebody half hidden is expected
-where they were, and whose a place is does not change its mind with the noise.  As identities in AOT
-(Yang et al. 2021, section 3.2), a person is known by the channel they are in, and all channels mean
-the same; so it is learned from single pictures (matting/training/expected.py).  An empty memory
-reads as nothing: a photograph needs none.  See docs/decisions/0012-memory.md.
+somebody; a later frame reads it before it looks for people.  So somebody half hidden is expected
+where they were.  As identities in AOT (Yang et al. 2021, section 3.2), a person is known by the
+channel they are in, and all channels mean the same; so it can be learned from single pictures
+(matting/training/expected.py).  An empty memory reads as nothing: a photograph needs none.
+See docs/decisions/0012-memory.md.
 """
 
 from __future__ import annotations
