@@ -3,6 +3,7 @@
 import threading
 from fractions import Fraction
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -39,14 +40,16 @@ def test_pictures_are_shrunk_as_opencv_averages_areas(size):
     assert np.array_equal(shrink(rgb, target)[0], by_areas(rgb, target))
 
 
-def demo_frame(at: int = 0) -> np.ndarray:
+def demo_frames(first: int, count: int) -> list[np.ndarray]:
     import av
 
     with av.open(str(ROOT / "demo/bedroom.mp4")) as clip:
-        for i, frame in enumerate(clip.decode(video=0)):
-            if i == at:
-                return frame.to_ndarray(format="rgb24")
-    raise AssertionError("the demo clip is shorter than expected")
+        frames = islice(clip.decode(video=0), first, first + count)
+        return [frame.to_ndarray(format="rgb24") for frame in frames]
+
+
+def demo_frame(at: int = 0) -> np.ndarray:
+    return demo_frames(at, 1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +270,21 @@ def test_pictures_under_way_at_once_are_answered_as_one_by_one(loaded, name):
         theirs, _ = loaded[name].step(rgb, None)
         assert np.array_equal(ours.score, theirs.score)
         assert np.array_equal(ours.alpha, theirs.alpha)
+
+
+def test_who_steps_behind_someone_is_believed_in_for_having_been_seen(loaded):
+    """The boy of the demo clip, frame 26 to 45; a frame that is told nothing half doubts him."""
+    engine = loaded[HERE[0]]
+    state, told, alone = engine.start(), [], []
+    for rgb in demo_frames(26, 20):
+        mattes, state = engine.step(rgb, state)
+        told.append(mattes.score)
+        alone.append(engine.step(rgb, engine.start())[0].score)
+
+    second, without = (np.array([score[1] if len(score) > 1 else 0 for score in scores])
+                       for scores in (told, alone))  # fmt: skip
+    assert np.array_equal(told[1], alone[1])  # nothing is known yet
+    assert second[2:].mean() > without[2:].mean() + 0.05
 
 
 @pytest.mark.parametrize("name", [n for n in HERE if n != "torch"])
