@@ -18,7 +18,7 @@ from matting.training.data import Batch
 from matting.training.losses import Truth
 
 MISSED = 0.15  # of the people of a picture
-STRANGERS = 0.2  # of those of another picture: nobody is there any more
+STRANGERS = 0.08  # of those of another picture: nobody is there any more
 TWICE = 0.06  # of people, in a second channel
 DOUBTED = 0.3  # of channels: believed only in part
 TORN = 0.2  # of channels: only a part of the person was seen
