@@ -59,6 +59,7 @@ STRIDE_SECONDS = 0.5  # and how long after they were seen
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
 TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
+MOMENT_SECONDS = 0.2  # a weak detection keeps alive whoever was seen so long ago at most
 LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
 LEARN_FRAMES = 4  # every so many frames the meaning of cosines is learnt: they change slowly
 ALBUM_FRAMES = 8  # every so many frames a person is looked at for something new
@@ -475,7 +476,9 @@ class Tracker:
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
         if not confident.all():
-            allowed = confirmed[:, None] & ~confident & ~missing[:, None]
+            since = (self._seconds or 0.0) - known.seen_seconds
+            recent = ~missing | (since <= MOMENT_SECONDS)
+            allowed = confirmed[:, None] & ~confident & recent[:, None]
             if trust >= ENOUGH_TRUST:
                 allowed |= confirmed[:, None] & ~confident & (agreement > RETURN_AGREEMENT)
             same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))

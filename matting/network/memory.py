@@ -33,3 +33,11 @@ class Memory(nn.Module):
         score = existence.float().softmax(-1)[..., 1]
         believed = ((score - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
         return F.avg_pool2d(location.float().sigmoid(), 2) * believed[..., None, None]
+
+
+def remembered(location: Tensor, memory: Tensor) -> Tensor:
+    """location (B, N, h8, w8) logits, memory (B, N, h16, w16) -> (B, N) in 0..1: how much of the
+    place each code claims was somebody's before, whoever that was."""
+    place = F.avg_pool2d(location.float().sigmoid(), 2).flatten(2)
+    somebody = memory.float().amax(1, keepdim=True).flatten(2)
+    return (place * somebody).sum(-1) / (place.sum(-1) + 1e-4)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from matting.network.looks import FEATURES
 
 DOUBTED = 0.45  # what a first score counts when the verdict is against it
+KNOWN = 0.69  # and where somebody was believed in before: they are kept, and nobody new is begun
 
 
 class Verdict(nn.Module):
@@ -34,15 +35,18 @@ class Verdict(nn.Module):
         return torch.cat([-someone, someone], -1)
 
 
-def weighed(verdict: Tensor, existence: Tensor) -> Tensor:
+def weighed(verdict: Tensor, existence: Tensor, known: Tensor | float = 0.0) -> Tensor:
     """(B, N, 2) logits each -> (B, N, 2): the verdict, but never less than `DOUBTED` of what the
-    network itself believed.
+    network itself believed, or `KNOWN` of it where `known` (B, N), how much of a code's place was
+    somebody's before, is 1.
 
     The verdict sees one picture and says no to someone's legs behind a chair.  Who was whole a
     moment ago is known to be there: a doubted score begins nobody, and lets a tracker keep them.
     """
+    least = DOUBTED + (KNOWN - DOUBTED) * known
+    least = least[..., None] if isinstance(least, Tensor) else least
     someone = torch.maximum(
-        verdict.softmax(-1)[..., 1:], DOUBTED * existence.softmax(-1)[..., 1:]
+        verdict.softmax(-1)[..., 1:], least * existence.softmax(-1)[..., 1:]
     ).clamp(1e-6, 1 - 1e-6)
     return torch.cat([1 - someone, someone], -1).log()
 

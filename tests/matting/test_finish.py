@@ -111,6 +111,10 @@ def test_who_is_doubted_can_be_kept_and_begins_nobody():
     for doubted in score[[1, 2, 4]]:
         assert settings.weak_score < doubted < min(0.5, settings.confident_score)
     assert score[3] < settings.weak_score
+    # where somebody was before: enough to be theirs at once, and for nobody new
+    kept = weighed(verdict_, believed, torch.ones(1, 5)).softmax(-1)[0, :, 1]
+    assert settings.confident_score < kept[1] < settings.birth_score
+    assert kept[0] == score[0] and kept[3] < settings.weak_score
 
 
 def test_looks_are_of_the_person_and_not_of_who_stands_in_front():

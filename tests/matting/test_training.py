@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from matting.network import live  # noqa: E402
 from matting.network.backbone import MobileNetV2  # noqa: E402
-from matting.network.memory import Memory  # noqa: E402
+from matting.network.memory import Memory, remembered  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
 from matting.training import expected as expecting  # noqa: E402
 from matting.training import loop, movenet  # noqa: E402
@@ -205,6 +205,15 @@ def test_who_is_believed_is_remembered_where_they_are_and_the_doubted_less():
     assert kept.shape == (1, 3, 2, 2)
     assert torch.allclose(kept[0, :, 0, 0], torch.tensor([0.0, 0.5, 1.0]), atol=1e-3)
     assert kept[0, :, 1, 1].max() < 1e-3
+
+
+def test_a_place_that_was_somebodys_is_known():
+    location = torch.full((1, 2, 4, 4), -9.0)
+    location[0, 0, :2], location[0, 1, 2:] = 9.0, 9.0
+    memory = torch.zeros(1, 5, 2, 2)
+    memory[0, 3, 0] = 0.8  # in whichever channel
+    known = remembered(location, memory)
+    assert torch.allclose(known, torch.tensor([[0.8, 0.0]]), atol=1e-2)
 
 
 def test_frames_of_a_step_show_one_scene_and_the_same_people(filmed, drawn_data):

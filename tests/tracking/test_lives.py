@@ -150,6 +150,14 @@ def test_a_weak_detection_keeps_someone_alive_but_brings_nobody_into_being():
     assert all(row == [1, 0] for row in numbers[5:])
 
 
+def test_a_weak_detection_takes_up_whom_it_missed_for_a_moment_and_no_longer():
+    person, faint = Person(x=10), Person(x=10, score=0.3)
+    missed = lambda frames: [[person]] * 8 + [[]] * frames + [[faint]] * 4  # noqa: E731
+
+    assert all(row == [1] for row in live(missed(3), codes=False)[-4:])
+    assert all(row == [0] for row in live(missed(12), codes=False)[-4:])
+
+
 def test_two_mattes_of_one_person_are_one_person():
     """The network answers twice; the better answer is kept, wherever it stands in the list."""
     mattes = picture(Person(x=10, score=0.8), Person(x=100))
