@@ -20,7 +20,6 @@ DOUBTED, BELIEVED = 0.1, 0.3  # scores from which somebody is remembered at all,
 class Memory(nn.Module):
     def __init__(self, codes: int, width: int) -> None:
         super().__init__()
-        self.codes = codes
         self.look = nn.Conv2d(codes + 1, width, 3, padding=1, bias=False)
         nn.init.zeros_(self.look.weight)  # a network without memory may start one with
 
