@@ -1,7 +1,7 @@
 """Mattes that flicker less: each is compared with those of the frames before and after it.
 
-The network sees one picture at a time and changes its mind about what it doubts: an arm comes and
-goes, an edge trembles.  Here the mattes of the frames around are carried to each frame by the
+The network is told who was where, and still changes its mind about what it doubts: an arm comes
+and goes, an edge trembles.  Here the mattes of the frames around are carried to each frame by the
 motion of the picture itself (stream/carry.py) and have a say wherever the picture still looks the
 same there.  Half of the answer is the median of all, which no single frame can move, half is their
 mean, in which edges tremble least.  Where the picture has changed (somebody stepped in, a cut) a

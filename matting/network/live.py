@@ -115,21 +115,21 @@ class LiveNetwork(nn.Module):
         )
         trimap = per_code(trimap.unflatten(-1, (3, s.trimap + 1)), t8.float())
         code, existence = seen.codes[-1].float(), seen.existence
-        before = 0.0 if memory is None else remembered(guide.location, memory)
-        memory = self.memory(guide.location, existence[-1]) if self.memory else None
+        kept = self.memory(guide.location, existence[-1]) if self.memory else None
         identity = code
         if self.looks is not None and not self.training:
             sure = existence[-1].softmax(-1)[..., 1]
             looks = self.looks(image, x4, x8, x16, guide.location, sure)
             if self.verdict is not None:
                 known = evidence(looks, code, existence[-1], guide.location)
+                before = 0.0 if memory is None else remembered(guide.location, memory)
                 existence = [*existence[:-1], weighed(self.verdict(known), existence[-1], before)]
             if self.identity is not None:
                 identity = self.identity(looks)
         return Output(
             existence, location, guide.attention, trimap,
             matte.unflatten(-1, (4, s.fine + 1)), d2.float(),
-            code, seen.seeds, seen.heat, memory, identity,
+            code, seen.seeds, seen.heat, kept, identity,
         )  # fmt: skip
 
     def without_heads(self) -> LiveNetwork:

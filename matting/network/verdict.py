@@ -44,11 +44,9 @@ def weighed(verdict: Tensor, existence: Tensor, known: Tensor | float = 0.0) -> 
     moment ago is known to be there: a doubted score begins nobody, and lets a tracker keep them.
     """
     least = DOUBTED + (KNOWN - DOUBTED) * known
-    least = least[..., None] if isinstance(least, Tensor) else least
-    someone = torch.maximum(
-        verdict.softmax(-1)[..., 1:], least * existence.softmax(-1)[..., 1:]
-    ).clamp(1e-6, 1 - 1e-6)
-    return torch.cat([1 - someone, someone], -1).log()
+    someone = torch.maximum(verdict.softmax(-1)[..., 1], least * existence.softmax(-1)[..., 1])
+    someone = someone.clamp(1e-6, 1 - 1e-6)
+    return torch.stack([1 - someone, someone], -1).log()
 
 
 def evidence(looks: Tensor, code: Tensor, existence: Tensor, location: Tensor) -> Tensor:
