@@ -9,6 +9,8 @@ anew.  Run it again whenever the network has learned something else.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +21,9 @@ import yaml
 
 from matting.network import live
 from matting.network.export import export
+from matting.network.live import LiveNetwork
 from matting.synthesis import sources as material
+from matting.synthesis.sources import Sources
 from matting.training import identity, verdict
 from matting.training.recipe import RecipeError, build
 
@@ -34,7 +38,48 @@ class Recipe:
     verdict: verdict.Plan = field(default_factory=verdict.Plan)
     identity: identity.Plan = field(default_factory=identity.Plan)
     seed: int = 1
+    seen: str | None = None  # file that keeps what the network saw; who has it learns in seconds
     limit: int | None = None  # sources read per kind; for tests
+
+    def digest(self, network: LiveNetwork) -> str:
+        """Identity of a network and of the lessons it is shown, not of how they are learned."""
+        told = asdict(self)
+        for free in ("weights", "data", "labels", "rendered", "seen"):
+            told.pop(free)
+        for plan, how in (("verdict", verdict.LEARNING), ("identity", identity.LEARNING)):
+            for free in how:
+                told[plan].pop(free)
+        known = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for name, tensor in sorted(network.state_dict().items()):
+            known.update(name.encode() + tensor.numpy().tobytes())
+        return known.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The lessons as the network saw them: what takes the time."""
+
+    people: identity.Sightings
+    tried: verdict.Trials
+    exam: verdict.Trials
+
+    def write(self, path: Path, digest: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_name(path.name + ".part")
+        torch.save({"digest": digest, **asdict(self)}, half)
+        half.replace(path)
+
+    @classmethod
+    def read(cls, path: Path, digest: str) -> Seen | None:
+        """None where there is no such file, or it is of another network or other lessons."""
+        if not path.exists():
+            return None
+        told = torch.load(path, weights_only=True)
+        if told["digest"] != digest:
+            print(f"{path}: of another network or other lessons; made anew", file=sys.stderr)
+            return None
+        trials = (verdict.Trials(**told[name]) for name in ("tried", "exam"))
+        return cls(identity.Sightings(**told["people"]), *trials)
 
 
 def load(path: Path) -> Recipe:
@@ -63,26 +108,24 @@ def run(recipe: Recipe) -> dict[str, dict[str, float]]:
     )  # fmt: skip
     unseen = material.load(folder, held_out=True, labels=labels, limit=recipe.limit, tall=400)
 
-    people = identity.sightings(network, recipe.identity, learn, size, recipe.seed)
-    network.looks = identity.usual_looks(people)
+    digest, file = recipe.digest(network), Path(recipe.seen) if recipe.seen else None
+    seen = Seen.read(file, digest) if file else None
+    if seen is None:
+        seen = look(network, recipe, learn, unseen)
+        if file:
+            seen.write(file, digest)
+    network.looks = identity.usual_looks(seen.people)
 
-    plan = recipe.verdict
-    total = plan.scenes + plan.crops * len(learn.backgrounds)
-    tried = verdict.trials(
-        network, verdict.shown(plan, learn, size, recipe.seed), total, plan.doubt
-    )
-    judge = verdict.fitted(plan, tried, network.sizes.width, recipe.seed)
-    total = plan.exam + len(unseen.backgrounds)
-    exam = verdict.trials(network, verdict.examined(plan, unseen, size), total, plan.doubt)
+    judge = verdict.fitted(recipe.verdict, seen.tried, network.sizes.width, recipe.seed)
     with torch.inference_mode():
-        none, one = judge(exam.evidence).unbind(-1)
+        none, one = judge(seen.exam.evidence).unbind(-1)
     figures = {
-        "existence alone": asdict(verdict.worth(exam.score, exam)),
-        "with the verdict": asdict(verdict.worth(one - none, exam)),
+        "existence alone": asdict(verdict.worth(seen.exam.score, seen.exam)),
+        "with the verdict": asdict(verdict.worth(one - none, seen.exam)),
     }
     network.verdict = judge
 
-    network.identity = identity.fitted(recipe.identity, network.looks, people, recipe.seed)
+    network.identity = identity.fitted(recipe.identity, network.looks, seen.people, recipe.seed)
     met = identity.meetings(network, recipe.identity, unseen, size)
     figures["latent codes"] = identity.separation(met.code, met)
     figures["identity head"] = identity.separation(met.identity, met)
@@ -92,6 +135,19 @@ def run(recipe: Recipe) -> dict[str, dict[str, float]]:
     live.save(network, weights, **facts)
     export(weights, weights.with_suffix(".onnx"))
     return figures
+
+
+def look(network: LiveNetwork, recipe: Recipe, learn: Sources, unseen: Sources) -> Seen:
+    """Show the network all lessons; it is left with the looks that the verdict's are of."""
+    plan, size = recipe.verdict, recipe.size
+    people = identity.sightings(network, recipe.identity, learn, size, recipe.seed)
+    network.looks = identity.usual_looks(people)
+    total = plan.scenes + plan.crops * len(learn.backgrounds)
+    lessons = verdict.shown(plan, learn, size, recipe.seed)
+    tried = verdict.trials(network, lessons, total, plan.doubt)
+    total = plan.exam + len(unseen.backgrounds)
+    exam = verdict.trials(network, verdict.examined(plan, unseen, size), total, plan.doubt)
+    return Seen(people, tried, exam)
 
 
 def main() -> int:

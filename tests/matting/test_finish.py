@@ -210,6 +210,40 @@ def test_the_export_carries_the_verdict(finished):
     assert np.allclose(code, true.identity.numpy(), atol=2e-2)
 
 
+def test_what_was_seen_once_is_learned_from_again(drawn_data, tmp_path, monkeypatch):
+    weights, file = tmp_path / "small.safetensors", tmp_path / "kept" / "seen.pt"
+    torch.manual_seed(1)
+    live.save(live.LiveNetwork(live.Sizes(codes=6)).eval(), weights)
+    shown = []
+
+    def trials(network, *_):
+        shown.append(network)
+        return made_trials(len(shown), network.sizes.width, people=150, things=350)
+
+    monkeypatch.setattr(verdict, "trials", trials)
+    monkeypatch.setattr(finish, "export", lambda *_: None)
+    recipe = finish.Recipe(
+        weights=str(weights), data=str(drawn_data), size=(96, 160), limit=12, seen=str(file),
+        verdict=verdict.Plan(judges=2, hidden=4, epochs=1),
+        identity=identity.Plan(casts=3, exam_casts=1, people=3, width=8),
+    )  # fmt: skip
+    finish.run(recipe)
+    first = live.load(weights)[0].state_dict()
+    assert len(shown) == 2  # lessons and exam
+    finish.run(recipe)
+    assert len(shown) == 2  # the heads that are in the weights by now are no matter
+    again = live.load(weights)[0].state_dict()
+    assert all(torch.equal(again[name], value) for name, value in first.items())
+    finish.run(replace(recipe, verdict=replace(recipe.verdict, hidden=6)))
+    assert len(shown) == 2 and live.load(weights)[0].verdict.hidden == 12
+    finish.run(replace(recipe, seed=2))
+    assert len(shown) == 4
+    torch.manual_seed(2)
+    live.save(live.LiveNetwork(live.Sizes(codes=6)).eval(), weights)
+    finish.run(replace(recipe, seed=2))
+    assert len(shown) == 6
+
+
 def test_training_on_leaves_the_heads_behind(finished):
     network, _ = live.load(finished[0])
     names = {name.partition(".")[0] for name in network.without_heads().state_dict()}
