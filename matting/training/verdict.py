@@ -33,10 +33,14 @@ BATCH = 256
 REMEMBERED = 2  # times; a thing that is remembered is believed in more from frame to frame
 
 
+LEARNING = ("judges", "hidden", "epochs", "rate", "decay", "dropout")  # of `Plan`: not what is seen
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     scenes: int = 3000  # made, a share of them labelled photographs
     photos: float = 0.3
+    headless: float = 0.12  # of people in them, whose head is above the picture
     crops: int = 3  # of every picture without people
     exam: int = 120  # made scenes of held-out people
     doubt: float = 0.05  # existence from which a code is tried
@@ -75,7 +79,10 @@ def shown(
     """(number, rgb, alpha (P, h, w) or None without people); a fifth of the pictures upright."""
     for i in range(plan.scenes):
         upright = size[::-1] if i % 5 == 4 else size
-        sample = render(random_scene(sources, upright, [seed, i], photos=plan.photos))
+        scene = random_scene(
+            sources, upright, [seed, i], photos=plan.photos, headless=plan.headless
+        )
+        sample = render(scene)
         if sample.instances:
             yield i, sample.rgb, sample.alpha
     for i, background in enumerate(sources.backgrounds):
