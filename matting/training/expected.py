@@ -74,15 +74,14 @@ def expected(
     soft = F.avg_pool2d(seen, 3, 1, 1)
     worn = ((soft - 0.5 + 0.3 * rough) * 8).sigmoid() * (soft > 0.02)
     seen = torch.where((dice(b, m) < WORN)[..., None, None], worn, seen)
-    # a part of it missing
-    side, at = dice(b, m), (dice(b, m) - 0.5) * 0.3
-    across = torch.linspace(-1, 1, w, device=device) - x[..., None] - at[..., None]
-    down = torch.linspace(-1, 1, h, device=device) - y[..., None] - at[..., None]
-    left = torch.where((side < 0.5)[..., None], across, -across)[:, :, None, :] > 0
-    upper = torch.where((side % 0.5 < 0.25)[..., None], down, -down)[..., None] > 0
+    # a part of it missing: one of four sides
+    way, at = (dice(b, m) * 4).long()[..., None], (dice(b, m, 1) - 0.5) * 0.3
+    across = torch.linspace(-1, 1, w, device=device) - x[..., None] - at
+    down = torch.linspace(-1, 1, h, device=device) - y[..., None] - at
+    side = 1 - 2 * (way % 2)
+    left = torch.where((way < 2)[..., None], (side * across)[:, :, None], (side * down)[..., None])
     torn = (dice(b, m) < TORN)[..., None, None]
-    level = (side * 100 % 1 < 0.5)[..., None, None]
-    seen = seen * torch.where(torn, torch.where(level, left, upper).float(), 1.0)
+    seen = seen * ((left > 0) | ~torn)
 
     sure = torch.where(dice(b, m) < DOUBTED, dice(b, m), 1.0)
     told = (dice(b) < share)[:, None]
