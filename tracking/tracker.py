@@ -55,7 +55,7 @@ HALF_SEEN = 0.5  # how fast a code is replaced while its person walks in
 FULL_AGREEMENT = 0.3  # the same two where nobody new may come: whoever it is, it is someone known
 FULL_MARGIN = 0.05
 STRIDE = 3.0  # own heights somebody may move in a second where their code says it is them
-STRIDE_SECONDS = 0.5  # and how long after they were seen
+STRIDE_SECONDS = 0.5  # and how long after they were seen; who is missed longer has not gone on
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
 TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
@@ -473,6 +473,11 @@ class Tracker:
             if trust >= ENOUGH_TRUST:
                 fast = pairs.still_open(left & (agreement >= RETURN_AGREEMENT))
                 pairs.settle(agreement, self._strides(known, seen, agreement, fast))
+                # who is doubted is nobody new: they are whom we miss and who is most like them
+                doubted = missing[:, None] & (seen.score < wanted.birth_score)
+                doubted = pairs.still_open(left & doubted & (agreement >= FULL_AGREEMENT))
+                reach = self._strides(known, seen, agreement, doubted, wanted.coast_seconds)
+                pairs.settle(agreement, reach)
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
         if not confident.all():
@@ -500,10 +505,11 @@ class Tracker:
         return pairs
 
     def _strides(
-        self, known: _Known, seen: _Seen, agreement: np.ndarray, where: np.ndarray
-    ) -> np.ndarray:
-        """(n, m) bool, of the pairings `where`: nobody else is as like, and they were seen a moment
-        ago and could be there by now."""
+        self, known: _Known, seen: _Seen, agreement: np.ndarray, where: np.ndarray,
+        within: float = STRIDE_SECONDS,
+    ) -> np.ndarray:  # fmt: skip
+        """(n, m) bool, of the pairings `where`: nobody else is as like, and they were seen `within`
+        so many seconds and could be there by now."""
         if not where.any():
             return where
         fast = where & (agreement >= agreement.max(0))
@@ -511,8 +517,8 @@ class Tracker:
         since = (self._seconds or 0.0) - known.seen_seconds[rows]
         last, now = centres_and_sizes(known.box[rows]), centres_and_sizes(seen.box)
         away = np.hypot(now[:, 0] - last[:, :1], now[:, 1] - last[:, 1:2])
-        reach = STRIDE * np.where(since <= STRIDE_SECONDS, since, 0.0) * last[:, 3]
-        fast[rows] &= away <= reach[:, None]
+        strides = STRIDE * np.minimum(since, STRIDE_SECONDS) * (since <= within)
+        fast[rows] &= away <= (strides * last[:, 3])[:, None]
         return fast
 
     def _best_overlap(

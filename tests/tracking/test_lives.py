@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -156,6 +158,29 @@ def test_a_weak_detection_takes_up_whom_it_missed_for_a_moment_and_no_longer():
 
     assert all(row == [1] for row in live(missed(3), codes=False)[-4:])
     assert all(row == [0] for row in live(missed(12), codes=False)[-4:])
+
+
+@pytest.mark.parametrize(
+    "back, number",
+    [
+        ({}, 2),  # at the other side of whoever hid them
+        ({"y": 60, "height": 20}, 2),  # half of them
+        ({"look": 5}, 0),  # like nobody: no one new is begun
+        ({"look": 1}, 0),  # like who is there already
+        ({"x": 0, "y": -60}, 0),  # too far away
+    ],
+)
+def test_who_was_hidden_comes_back_in_doubt_where_they_could_be_and_who_they_look_like(
+    back, number
+):
+    front, behind = Person(x=60, look=1), Person(x=100, look=2, score=0.9)
+    there = Person(**{"x": 30, "look": 2, "score": 0.65} | back)
+    together = [[front, replace(behind, x=130 - t / 2)] for t in range(60)]
+
+    numbers = live(together + [[front]] * 20 + [[front, there]] * 3)
+
+    assert all(row == [1, 2] for row in numbers[:60])
+    assert numbers[-1] == [1, number]
 
 
 def test_two_mattes_of_one_person_are_one_person():
