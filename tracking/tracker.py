@@ -59,6 +59,7 @@ STRIDE_SECONDS = 0.5  # and how long after they were seen; who is missed longer 
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
 TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
+DOUBTED_SCORE = 0.5  # from here on a detection is likelier somebody than nobody
 MOMENT_SECONDS = 0.2  # a weak detection keeps alive whoever was seen so long ago at most
 LONELY = 0.2  # box overlap with others below which a code is taken as this person's alone
 LEARN_FRAMES = 4  # every so many frames the meaning of cosines is learnt: they change slowly
@@ -473,11 +474,6 @@ class Tracker:
             if trust >= ENOUGH_TRUST:
                 fast = pairs.still_open(left & (agreement >= RETURN_AGREEMENT))
                 pairs.settle(agreement, self._strides(known, seen, agreement, fast))
-                # who is doubted is nobody new: they are whom we miss and who is most like them
-                doubted = missing[:, None] & (seen.score < wanted.birth_score)
-                doubted = pairs.still_open(left & doubted & (agreement >= FULL_AGREEMENT))
-                reach = self._strides(known, seen, agreement, doubted, wanted.coast_seconds)
-                pairs.settle(agreement, reach)
 
         # stage 2: weak detections keep alive whom we saw a moment ago; someone missing needs a code
         if not confident.all():
@@ -488,6 +484,15 @@ class Tracker:
                 allowed |= confirmed[:, None] & ~confident & (agreement > RETURN_AGREEMENT)
             same = self._best_overlap(known, seen, overlap, pairs.still_open(allowed))
             pairs.settle(same, allowed & (same > wanted.min_weak_overlap))
+
+        # a doubted detection is nobody new: it is whom we miss and who is most like it
+        doubted = (seen.score >= DOUBTED_SCORE) & (seen.score < wanted.birth_score)
+        if trust >= ENOUGH_TRUST and missing.any() and doubted.any():
+            allowed = (confirmed & missing)[:, None] & doubted & (agreement >= FULL_AGREEMENT)
+            allowed = pairs.still_open(allowed)
+            pairs.settle(
+                agreement, self._strides(known, seen, agreement, allowed, wanted.coast_seconds)
+            )
 
         # stage 3: what confident detections are left may be someone still tentative
         if not confirmed.all():

@@ -39,4 +39,4 @@ def remembered(location: Tensor, memory: Tensor) -> Tensor:
     place each code claims was somebody's before, whoever that was."""
     place = F.avg_pool2d(location.float().sigmoid(), 2).flatten(2)
     somebody = memory.float().amax(1, keepdim=True).flatten(2)
-    return (place * somebody).sum(-1) / (place.sum(-1) + 1e-4)
+    return torch.minimum(place, somebody).sum(-1) / (place.sum(-1) + 1e-4)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from matting.network.looks import FEATURES
 
 DOUBTED = 0.45  # what a first score counts when the verdict is against it
-KNOWN = 0.69  # and where somebody was believed in before: they are kept, and nobody new is begun
+KNOWN = 0.69  # and it counts up to here where somebody was before: none is lost, and none begun
 
 
 class Verdict(nn.Module):
@@ -37,14 +37,16 @@ class Verdict(nn.Module):
 
 def weighed(verdict: Tensor, existence: Tensor, known: Tensor | float = 0.0) -> Tensor:
     """(B, N, 2) logits each -> (B, N, 2): the verdict, but never less than `DOUBTED` of what the
-    network itself believed, or `KNOWN` of it where `known` (B, N), how much of a code's place was
-    somebody's before, is 1.
+    network itself believed, or than that itself, up to `KNOWN`, where `known` (B, N), how much of a
+    code's place was somebody's before, is 1.
 
     The verdict sees one picture and says no to someone's legs behind a chair.  Who was whole a
     moment ago is known to be there: a doubted score begins nobody, and lets a tracker keep them.
     """
-    least = DOUBTED + (KNOWN - DOUBTED) * known
-    someone = torch.maximum(verdict.softmax(-1)[..., 1], least * existence.softmax(-1)[..., 1])
+    believed = existence.softmax(-1)[..., 1]
+    least = DOUBTED * believed
+    least = least + known * (believed.clamp(max=KNOWN) - least)
+    someone = torch.maximum(verdict.softmax(-1)[..., 1], least)
     someone = someone.clamp(1e-6, 1 - 1e-6)
     return torch.stack([1 - someone, someone], -1).log()
 

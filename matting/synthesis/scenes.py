@@ -318,12 +318,11 @@ def random_thing(sources: Sources, size: tuple[int, int], rng: np.random.Generat
 
 def random_scene(
     sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, photos: float = 0.35,
-    empty: float = 0.0, headless: float = 0.0,
+    empty: float = 0.0,
 ) -> Scene:  # fmt: skip
     """The scene of this seed: 0 to 6 people over an empty background, or, with probability
     `photos`, a labelled photograph, sometimes with one more person in front of it.  A share `empty`
-    of the former shows nobody, beside those that are empty anyway; a share `headless` of people
-    reach out of the picture at the top."""
+    of the former shows nobody, beside those that are empty anyway."""
     rng = np.random.default_rng(seed)
     actors: list[Actor] = []
     ids, instances = None, True
@@ -349,9 +348,6 @@ def random_scene(
     for i in range(people):
         near = actors[-1] if actors else None
         actor = random_actor(someone(), size, rng, near, 0.0)
-        if headless and rng.random() < headless:
-            actor = replace(actor, height=min(actor.foot[1], 2.0) / rng.uniform(0.5, 0.9),
-                            foot=(actor.foot[0], min(actor.foot[1], 2.0)))  # fmt: skip
         actors.append(replace(actor, id=i + 1))
     order = np.argsort([a.foot[1] + rng.normal(0, 0.15) for a in actors])  # nearer is lower
     actors = [actors[i] for i in order]
@@ -388,9 +384,9 @@ def _shadowed(
 
 def sequence(
     sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, frames: int,
-    rate: float, photos: float = 0.0, empty: float = 0.0, headless: float = 0.0,
+    rate: float, photos: float = 0.0, empty: float = 0.0,
 ) -> Iterator[Sample]:  # fmt: skip
     """The same scene over time: everyone with a motion of their own, the camera with its shake."""
-    scene = random_scene(sources, size, seed, photos=photos, empty=empty, headless=headless)
+    scene = random_scene(sources, size, seed, photos=photos, empty=empty)
     for i in range(frames):
         yield render(scene, i / rate)

@@ -114,15 +114,13 @@ class Steps(Dataset):
             return list(film(folder, place, size, dice, frames=p.before + learned, rate=rate))
         if p.before + learned == 1:
             return [render(random_scene(self.sources, size, seed, photos=self.recipe.photos,
-                                        empty=self.recipe.empty,
-                                        headless=self.recipe.headless))]  # fmt: skip
+                                        empty=self.recipe.empty))]  # fmt: skip
         rng = np.random.default_rng([*seed, 1])
         rate = float(rng.choice(RATES))
 
         def filmed(seed: list[int], frames: int) -> list[Sample]:
             return list(sequence(self.sources, size, seed, frames=frames, rate=rate,
-                                 photos=self.recipe.photos, empty=self.recipe.empty,
-                                 headless=self.recipe.headless))  # fmt: skip
+                                 photos=self.recipe.photos, empty=self.recipe.empty))  # fmt: skip
 
         if p.before and rng.random() < self.recipe.cuts:
             return filmed([*seed, 2], p.before) + filmed(seed, learned)

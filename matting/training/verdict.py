@@ -40,7 +40,6 @@ LEARNING = ("judges", "hidden", "epochs", "rate", "decay", "dropout")  # of `Pla
 class Plan:
     scenes: int = 3000  # made, a share of them labelled photographs
     photos: float = 0.3
-    headless: float = 0.12  # of people in them, whose head is above the picture
     crops: int = 3  # of every picture without people
     exam: int = 120  # made scenes of held-out people
     doubt: float = 0.05  # existence from which a code is tried
@@ -79,10 +78,7 @@ def shown(
     """(number, rgb, alpha (P, h, w) or None without people); a fifth of the pictures upright."""
     for i in range(plan.scenes):
         upright = size[::-1] if i % 5 == 4 else size
-        scene = random_scene(
-            sources, upright, [seed, i], photos=plan.photos, headless=plan.headless
-        )
-        sample = render(scene)
+        sample = render(random_scene(sources, upright, [seed, i], photos=plan.photos))
         if sample.instances:
             yield i, sample.rgb, sample.alpha
     for i, background in enumerate(sources.backgrounds):
