@@ -44,7 +44,7 @@ class Recipe:
     def digest(self, network: LiveNetwork) -> str:
         """Identity of a network and of the lessons it is shown, not of how they are learned."""
         told = asdict(self)
-        for free in ("weights", "data", "labels", "rendered", "seen"):
+        for free in ("weights", "seen"):
             told.pop(free)
         for plan, how in (("verdict", verdict.LEARNING), ("identity", identity.LEARNING)):
             for free in how:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 T = TypeVar("T")
 TELL_EVERY = 15.0  # seconds
@@ -30,23 +29,10 @@ def on_cells(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return made / 255
 
 
-class _Made(IterableDataset):
-    def __init__(self, pictures: Iterable) -> None:
-        self.pictures = pictures
-
-    def __iter__(self) -> Iterator:
-        return iter(self.pictures)
-
-
 def reported(pictures: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The same, made in another process meanwhile, with a line on stderr now and then that says
-    how far it is."""
+    """The same, with a line on stderr now and then that says how far it is."""
     began, told = time.monotonic(), 0.0
-    made = DataLoader(
-        _Made(pictures), batch_size=None, num_workers=1, prefetch_factor=4,
-        collate_fn=lambda picture: picture, multiprocessing_context="fork",
-    )  # fmt: skip
-    for number, picture in enumerate(made, 1):
+    for number, picture in enumerate(pictures, 1):
         yield picture
         now = time.monotonic()
         if now - told > TELL_EVERY:

@@ -115,6 +115,7 @@ def test_who_is_doubted_can_be_kept_and_begins_nobody():
     kept = weighed(verdict_, believed, torch.ones(1, 5)).softmax(-1)[0, :, 1]
     assert settings.confident_score < kept[1] < settings.birth_score
     assert kept[0] == score[0] and kept[3] < settings.weak_score
+    assert 0.49 < kept[2] < 0.51  # as the network itself believed
 
 
 def test_looks_are_of_the_person_and_not_of_who_stands_in_front():

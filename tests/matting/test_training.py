@@ -214,6 +214,8 @@ def test_a_place_that_was_somebodys_is_known():
     memory[0, 3, 0] = 0.8  # in whichever channel
     known = remembered(location, memory)
     assert torch.allclose(known, torch.tensor([[0.8, 0.0]]), atol=1e-2)
+    faint = remembered(torch.where(location > 0, 0.0, -9.0), memory)  # half claimed, and known
+    assert torch.allclose(faint, torch.tensor([[1.0, 0.0]]), atol=1e-2)
 
 
 def test_frames_of_a_step_show_one_scene_and_the_same_people(filmed, drawn_data):
