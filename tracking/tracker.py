@@ -55,7 +55,7 @@ HALF_SEEN = 0.5  # how fast a code is replaced while its person walks in
 FULL_AGREEMENT = 0.3  # the same two where nobody new may come: whoever it is, it is someone known
 FULL_MARGIN = 0.05
 STRIDE = 3.0  # own heights somebody may move in a second where their code says it is them
-STRIDE_SECONDS = 0.5  # and how long after they were seen; who is missed longer has not gone on
+STRIDE_SECONDS = 0.5  # and for so long after they were seen; then their reach grows no more
 ENOUGH_TRUST = 0.5  # codes below this trust bring no one back, and stop no one
 STAYED = 0.8  # how much the place someone was last seen at counts beside where they were heading
 TWIN_BOXES = 0.5  # box overlap two mattes need to be worth comparing
@@ -489,10 +489,8 @@ class Tracker:
         doubted = (seen.score >= DOUBTED_SCORE) & (seen.score < wanted.birth_score)
         if trust >= ENOUGH_TRUST and missing.any() and doubted.any():
             allowed = (confirmed & missing)[:, None] & doubted & (agreement >= FULL_AGREEMENT)
-            allowed = pairs.still_open(allowed)
-            pairs.settle(
-                agreement, self._strides(known, seen, agreement, allowed, wanted.coast_seconds)
-            )
+            within = wanted.coast_seconds
+            pairs.settle(agreement, self._strides(known, seen, agreement, allowed, within))
 
         # stage 3: what confident detections are left may be someone still tentative
         if not confirmed.all():

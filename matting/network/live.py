@@ -22,7 +22,7 @@ from matting.network.guidance import UnitedGuidance
 from matting.network.identity import IdentityHead
 from matting.network.instances import InstanceDecoder
 from matting.network.looks import Looks
-from matting.network.memory import Memory, remembered
+from matting.network.memory import Memory, places, remembered
 from matting.network.perception import GeneralPerception
 from matting.network.verdict import Verdict, evidence, weighed
 
@@ -115,14 +115,15 @@ class LiveNetwork(nn.Module):
         )
         trimap = per_code(trimap.unflatten(-1, (3, s.trimap + 1)), t8.float())
         code, existence = seen.codes[-1].float(), seen.existence
-        kept = self.memory(guide.location, existence[-1]) if self.memory else None
+        # what several heads read stands here, outside them: there it stays float32 in every export
+        sure, place = existence[-1].float().softmax(-1)[..., 1], places(guide.location)
+        kept = self.memory(place, sure) if self.memory else None
         identity = code
         if self.looks is not None and not self.training:
-            sure = existence[-1].softmax(-1)[..., 1]
             looks = self.looks(image, x4, x8, x16, guide.location, sure)
             if self.verdict is not None:
                 known = evidence(looks, code, existence[-1], guide.location)
-                before = 0.0 if memory is None else remembered(guide.location, memory)
+                before = 0.0 if memory is None else remembered(place, memory)
                 existence = [*existence[:-1], weighed(self.verdict(known), existence[-1], before)]
             if self.identity is not None:
                 identity = self.identity(looks)

@@ -27,16 +27,20 @@ class Memory(nn.Module):
         """(B, N, h16, w16) -> (B, D, h16, w16), what it adds to the features."""
         return self.look(torch.cat([memory.sum(1, keepdim=True).clamp(max=1), memory], 1))
 
-    def forward(self, location: Tensor, existence: Tensor) -> Tensor:
-        # location (B, N, h8, w8) logits, existence (B, N, 2) logits -> (B, N, h16, w16) in 0..1
-        score = existence.float().softmax(-1)[..., 1]
+    def forward(self, place: Tensor, score: Tensor) -> Tensor:
+        # place (B, N, h16, w16) and score (B, N), both in 0..1 -> (B, N, h16, w16) in 0..1
         believed = ((score - DOUBTED) / (BELIEVED - DOUBTED)).clamp(0, 1)
-        return F.avg_pool2d(location.float().sigmoid(), 2) * believed[..., None, None]
+        return place * believed[..., None, None]
 
 
-def remembered(location: Tensor, memory: Tensor) -> Tensor:
-    """location (B, N, h8, w8) logits, memory (B, N, h16, w16) -> (B, N) in 0..1: how much of the
-    place each code claims was somebody's before, whoever that was."""
-    place = F.avg_pool2d(location.float().sigmoid(), 2).flatten(2)
+def places(location: Tensor) -> Tensor:
+    """location (B, N, h8, w8) logits -> (B, N, h16, w16) in 0..1, as they are remembered."""
+    return F.avg_pool2d(location.float().sigmoid(), 2)
+
+
+def remembered(place: Tensor, memory: Tensor) -> Tensor:
+    """place (B, N, h16, w16), memory (B, N, h16, w16) -> (B, N) in 0..1: how much of the place each
+    code claims was somebody's before, whoever that was."""
+    place = place.flatten(2)
     somebody = memory.float().amax(1, keepdim=True).flatten(2)
     return torch.minimum(place, somebody).sum(-1) / (place.sum(-1) + 1e-4)

@@ -38,7 +38,7 @@ class Recipe:
     verdict: verdict.Plan = field(default_factory=verdict.Plan)
     identity: identity.Plan = field(default_factory=identity.Plan)
     seed: int = 1
-    seen: str | None = None  # file that keeps what the network saw; who has it learns in seconds
+    seen: str | None = None  # file that keeps what the network saw, until its code changes
     limit: int | None = None  # sources read per kind; for tests
 
     def digest(self, network: LiveNetwork) -> str:
@@ -65,9 +65,9 @@ class Seen:
 
     def write(self, path: Path, digest: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_name(path.name + ".part")
-        torch.save({"digest": digest, **asdict(self)}, half)
-        half.replace(path)
+        partial = path.with_suffix(".partial")
+        torch.save({"digest": digest, **asdict(self)}, partial)
+        partial.replace(path)
 
     @classmethod
     def read(cls, path: Path, digest: str) -> Seen | None:
@@ -102,15 +102,15 @@ def run(recipe: Recipe) -> dict[str, dict[str, float]]:
     network, header = live.load(weights)
     network.without_heads()
     labels = Path(recipe.labels) if recipe.labels else None
-    learn = material.load(
-        folder, labels=labels, limit=recipe.limit, tall=400,
-        rendered=Path(recipe.rendered) if recipe.rendered else None,
-    )  # fmt: skip
     unseen = material.load(folder, held_out=True, labels=labels, limit=recipe.limit, tall=400)
 
     digest, file = recipe.digest(network), Path(recipe.seen) if recipe.seen else None
     seen = Seen.read(file, digest) if file else None
     if seen is None:
+        learn = material.load(
+            folder, labels=labels, limit=recipe.limit, tall=400,
+            rendered=Path(recipe.rendered) if recipe.rendered else None,
+        )  # fmt: skip
         seen = look(network, recipe, learn, unseen)
         if file:
             seen.write(file, digest)

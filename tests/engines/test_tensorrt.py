@@ -291,7 +291,7 @@ def test_float16_is_written_into_the_graph_and_the_outside_stays(exported):
         made.graph.output
     )
     casts = sum(node.op_type == "Cast" for node in made.graph.node)
-    assert casts < 0.12 * len(made.graph.node)
+    assert casts < 0.1 * len(made.graph.node)
     for node in made.graph.node:
         if kept(node) and node.op_type != "Cast" and layer_of(node):
             assert all(kinds.get(name) != onnx.TensorProto.FLOAT16 for name in node.output)

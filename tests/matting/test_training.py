@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from matting.network import live  # noqa: E402
 from matting.network.backbone import MobileNetV2  # noqa: E402
-from matting.network.memory import Memory, remembered  # noqa: E402
+from matting.network.memory import Memory, places, remembered  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
 from matting.training import expected as expecting  # noqa: E402
 from matting.training import loop, movenet  # noqa: E402
@@ -201,7 +201,7 @@ def test_who_is_believed_is_remembered_where_they_are_and_the_doubted_less():
     location = torch.full((1, 3, 4, 4), -9.0)
     location[0, :, :2, :2] = 9.0
     sure = torch.tensor([0.05, 0.2, 0.9])
-    kept = memory(location, torch.stack([1 - sure, sure], -1).log()[None])
+    kept = memory(places(location), sure[None])
     assert kept.shape == (1, 3, 2, 2)
     assert torch.allclose(kept[0, :, 0, 0], torch.tensor([0.0, 0.5, 1.0]), atol=1e-3)
     assert kept[0, :, 1, 1].max() < 1e-3
@@ -212,9 +212,10 @@ def test_a_place_that_was_somebodys_is_known():
     location[0, 0, :2], location[0, 1, 2:] = 9.0, 9.0
     memory = torch.zeros(1, 5, 2, 2)
     memory[0, 3, 0] = 0.8  # in whichever channel
-    known = remembered(location, memory)
+    known = remembered(places(location), memory)
     assert torch.allclose(known, torch.tensor([[0.8, 0.0]]), atol=1e-2)
-    faint = remembered(torch.where(location > 0, 0.0, -9.0), memory)  # half claimed, and known
+    half = places(torch.where(location > 0, 0.0, -9.0))  # half claimed, and known
+    faint = remembered(half, memory)
     assert torch.allclose(faint, torch.tensor([[1.0, 0.0]]), atol=1e-2)
 
 
