@@ -272,14 +272,14 @@ def build(
     trt = load_module(backend)
     import onnx
 
-    model = exported_file(weights).read_bytes()
+    exported = exported_file(weights)
     gpu = gpu_of(backend, targets)
-    key = key_of(backend, trt, model, precision, wanted, gpu)
+    key = key_of(backend, trt, exported.read_bytes(), precision, wanted, gpu)
     # RTX tunes on the user's machine, when it runs: its timing cache is empty by design
     timing = folder / f"{backend}-{trt.__version__}-{_slug(gpu)}.timings"
     begun = time.monotonic()
     plan = compile_plan(
-        trt, typed(onnx.load_from_string(model), precision).SerializeToString(), wanted, say=say,
+        trt, typed(onnx.load(exported), precision).SerializeToString(), wanted, say=say,
         timing=timing if backend == "tensorrt" else None, targets=targets,
         tf32=precision != "fp32",
     )  # fmt: skip

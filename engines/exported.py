@@ -69,10 +69,15 @@ def exported_file(weights: Path) -> Path:
             f"{path}: no exported network there; make it with "
             f"python -m matting.network.export {path.with_suffix('.safetensors')}"
         )
-    if path.with_suffix(".safetensors").is_file() and not belongs(path):
+    beside = path.with_suffix(".safetensors")
+    if beside.is_file() and not belongs(path):
         raise EngineError(
             f"{path} was not exported from the weights beside it, or one of them is damaged; copy "
-            f"both again, or: python -m matting.network.export {path.with_suffix('.safetensors')}"
+            f"both again, or: python -m matting.network.export {beside}"
+        )
+    if not beside.is_file() and beside.name.encode() in path.read_bytes():
+        raise EngineError(
+            f"{beside}: not there, and {path.name} keeps most of its weights in it; copy both files"
         )
     return path
 

@@ -3,13 +3,16 @@
 What leaves the network is small: every code's score, code, location, trimap and kernels, and one
 map of fine features; mattes at full size are made of it only for people who are there
 (engines/people.py).  Batch, height and width stay open.  Weights are stored as float16 and widened
-when the file is loaded, which halves it and costs a runtime nothing.
+when the file is loaded, which halves it and costs a runtime nothing.  What is the same in both
+files, above all the backbone, lies in the safetensors file only, and the ONNX file says where (ONNX's
+external data): together they are a third smaller, and both have to be kept, side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -76,6 +79,8 @@ def export(weights: Path, target: Path) -> None:
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
+    if target.parent.resolve() == weights.parent.resolve():
+        share(model, weights)
     partial = target.with_suffix(".partial")
     onnx.save(model, str(partial))
     partial.replace(target)
@@ -124,6 +129,29 @@ def store_as_half(model) -> None:
         graph.value_info.remove(info)
     for node in reversed(casts):
         graph.node.insert(0, node)
+
+
+def share(model, weights: Path) -> None:
+    """Let constants of `model` that lie in `weights`, a safetensors file, byte by byte be read from
+    there, in place."""
+    from onnx import TensorProto
+
+    data = weights.read_bytes()
+    begins = 8 + int.from_bytes(data[:8], "little")
+    kept = {}
+    for name, told in json.loads(data[8:begins]).items():
+        if name != "__metadata__":
+            first, end = (begins + offset for offset in told["data_offsets"])
+            kept[told["dtype"], data[first:end]] = first
+    for tensor in model.graph.initializer:
+        at = kept.get(("F16", tensor.raw_data))
+        if tensor.data_type != TensorProto.FLOAT16 or at is None:
+            continue
+        facts = {"location": weights.name, "offset": at, "length": len(tensor.raw_data)}
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in facts.items():
+            tensor.external_data.add(key=key, value=str(value))
 
 
 def main() -> int:

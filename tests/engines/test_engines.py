@@ -169,13 +169,21 @@ def test_a_backend_the_processor_or_the_weights_have_nothing_for_is_not_called_a
     tmp_path, monkeypatch
 ):
     """Else a list that begins with it would be settled on it before anything is loaded."""
-    (tmp_path / "live.onnx").write_bytes((WEIGHTS / "live.onnx").read_bytes())
+    for file in ("live.onnx", "live.safetensors"):
+        (tmp_path / file).write_bytes((WEIGHTS / file).read_bytes())
     monkeypatch.setattr("engines.openvino_engine.multiplies_bf16", lambda core: False)
     told = {a.name: a for a in available(tmp_path)}
 
     assert told["openvino"].ok
     assert not told["openvino-bf16"].ok and "bfloat16" in told["openvino-bf16"].reason
     assert not told["openvino-int8"].ok and "engines.quantise" in told["openvino-int8"].reason
+
+
+@pytest.mark.parametrize("name", [n for n in HERE if n != "torch"])
+def test_an_export_without_the_file_that_holds_its_weights_says_which_is_missing(tmp_path, name):
+    (tmp_path / "live.onnx").write_bytes((WEIGHTS / "live.onnx").read_bytes())
+    with pytest.raises(EngineError, match=r"live\.safetensors: not there.*copy both"):
+        load_engine([name], tmp_path)
 
 
 def test_numbers_that_are_not_finite_never_become_a_matte(loaded):
@@ -415,7 +423,8 @@ def test_a_picture_under_way_for_which_memory_ran_out_is_done_again():
 def test_an_int8_network_that_is_missing_or_of_another_export_says_how_it_is_made(tmp_path):
     import openvino
 
-    (tmp_path / "live.onnx").write_bytes((WEIGHTS / "live.onnx").read_bytes())
+    for name in ("live.onnx", "live.safetensors"):
+        (tmp_path / name).write_bytes((WEIGHTS / name).read_bytes())
     with pytest.raises(EngineError, match=r"no int8 network there; make it with .*quantise"):
         load_engine(["openvino-int8"], tmp_path)
 
