@@ -1,11 +1,13 @@
 """MobileNetV2 (Sandler et al. 2018, table 2) as a feature pyramid, its norms folded away.
 
-The starting weights come from TensorFlow: batch norm is folded into the convolutions, and stride-2
+At width 1 it is the live network's own; at another width the channels of every stage are scaled
+(pose.py has one of 1.5).  The starting weights come from TensorFlow: batch norm is folded into the convolutions, and stride-2
 convolutions pad right and bottom only (TensorFlow's SAME).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -17,7 +19,8 @@ STAGES = (
     (6, 320, 1, 1),
 )  # fmt: skip
 BLOCKS = sum(repeats for _, _, repeats, _ in STAGES)
-TAPS = {1: 16, 3: 24, 6: 32, 13: 96, 17: 320}  # block: channels, at 1/2, 1/4, 1/8, 1/16, 1/32
+TAPS = 1, 3, 6, 13, 17  # blocks, the last at 1/2, 1/4, 1/8, 1/16 and 1/32
+CHANNELS = 16, 24, 32, 96, 320  # there, at width 1
 
 
 class SameConv(nn.Conv2d):
@@ -48,14 +51,23 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-class MobileNetV2(nn.Module):
-    """(B, 3, H, W) in -1..1, H and W multiples of 32, to five maps from 1/2 to 1/32."""
+def scaled(channels: int, width: float) -> int:
+    """Channels of a stage at another width: to the nearest 8, and never a tenth too few."""
+    near = max(8, int(channels * width + 4) // 8 * 8)
+    return near + 8 * (near < 0.9 * channels * width)
 
-    def __init__(self) -> None:
+
+class MobileNetV2(nn.Module):
+    """(B, 3, H, W) in -1..1, H and W multiples of 32, to its maps behind the blocks `taps`: without
+    them five, from 1/2 to 1/32, of CHANNELS."""
+
+    def __init__(self, width: float = 1.0, taps: Sequence[int] = TAPS) -> None:
         super().__init__()
-        self.stem = SameConv(3, 32, 3, 2, 0)
-        inputs, number = 32, 0
-        for expansion, outputs, repeats, stride in STAGES:
+        self.taps = taps
+        inputs, number = scaled(32, width), 0
+        self.stem = SameConv(3, inputs, 3, 2, 0)
+        for expansion, channels, repeats, stride in STAGES:
+            outputs = scaled(channels, width)
             for i in range(repeats):
                 number += 1
                 block = InvertedResidual(inputs, outputs, stride if i == 0 else 1, expansion)
@@ -67,7 +79,7 @@ class MobileNetV2(nn.Module):
         taps = []
         for number in range(1, BLOCKS + 1):
             x = getattr(self, f"block{number}")(x)
-            if number in TAPS:
+            if number in self.taps:
                 taps.append(x)
         return taps
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from matting.network.blocks import Bottleneck, conv, up_to
+from matting.network.pose import X8
 
 
 class Fine(NamedTuple):
@@ -25,7 +26,7 @@ class InstanceDecoder(nn.Module):
         super().__init__()
         self.down = conv(united, united, 3, stride=2)
         self.m16 = nn.Sequential(conv(united + width, united, 1), Bottleneck(united))
-        self.t8 = nn.Sequential(conv(2 * united + 32, trimap, 1), conv(trimap, trimap, 3))
+        self.t8 = nn.Sequential(conv(2 * united + X8, trimap, 1), conv(trimap, trimap, 3))
         self.t4 = nn.Sequential(conv(trimap + 24, 40, 1), conv(40, 40, 3))
         self.d2 = nn.Sequential(
             conv(40 + 16 + 3, fine, 1), conv(fine, fine, 3), nn.Conv2d(fine, fine, 3, 1, 1)

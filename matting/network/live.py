@@ -24,6 +24,7 @@ from matting.network.instances import InstanceDecoder
 from matting.network.looks import Looks
 from matting.network.memory import Memory, places, remembered
 from matting.network.perception import GeneralPerception
+from matting.network.pose import Pose
 from matting.network.verdict import Verdict, evidence, weighed
 
 NAME = "e2e_him_live"
@@ -66,6 +67,7 @@ class LiveNetwork(nn.Module):
         super().__init__()
         s = self.sizes = sizes
         self.backbone = MobileNetV2()
+        self.pose = Pose()
         self.perception = GeneralPerception(
             s.codes, s.width, s.heads, s.layers, s.hidden, s.context, s.grouping
         )
@@ -88,7 +90,8 @@ class LiveNetwork(nn.Module):
         """image (B, 3, H, W) RGB in -1..1, H and W multiples of 32; memory as the frame before
         gave it, None for the first."""
         s = self.sizes
-        x2, x4, x8, x16, x32 = self.backbone(image)
+        image2 = F.avg_pool2d(image, 2)
+        x2, x4, x8, x16, x32 = self.seen(image, image2)
         read = self.memory.read if self.memory else None
         seen = self.perception(x8, x16, x32, taught, memory, read)
 
@@ -108,7 +111,6 @@ class LiveNetwork(nn.Module):
         )
         location.append(guide.location)
 
-        image2 = F.avg_pool2d(image, 2)
         t8, d2 = self.instances(guide.united, seen.f16, x8, x4, x2, image2)
         trimap, matte = self.matte_kernels(told).float().split(
             [3 * (s.trimap + 1), 4 * (s.fine + 1)], -1
@@ -132,6 +134,14 @@ class LiveNetwork(nn.Module):
             matte.unflatten(-1, (4, s.fine + 1)), d2.float(),
             code, seen.seeds, seen.heat, kept, identity,
         )  # fmt: skip
+
+    def seen(self, image: Tensor, image2: Tensor) -> list[Tensor]:
+        """image (B, 3, H, W) and itself at half size to five maps from 1/2 to 1/32: what the
+        backbone sees, and at 1/8 and 1/16 what is known of joints behind it."""
+        x2, x4, x8, x16, x32 = self.backbone(image)
+        with torch.no_grad():
+            said8, said16 = self.pose(image2)
+        return [x2, x4, torch.cat([x8, said8], 1), torch.cat([x16, said16], 1), x32]
 
     def without_heads(self) -> LiveNetwork:
         """Itself, less what was trained on the features it had: to be trained again."""

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matting.network.backbone import CHANNELS
 from matting.network.blocks import up_to
+from matting.network.pose import KNOWN
 
-FEATURES = 6 + 24 + 32 + 96  # colour and its square; the backbone at 1/4, 1/8 and 1/16
+OF8, OF16 = CHANNELS[2] + KNOWN, CHANNELS[3]  # the first channels at 1/8 and 1/16: not where joints are
+FEATURES = 6 + CHANNELS[1] + OF8 + OF16  # colour and its square; what is seen at 1/4, 1/8 and 1/16
 
 
 class Looks(nn.Module):
@@ -27,7 +30,7 @@ class Looks(nn.Module):
     def forward(
         self, image: Tensor, x4: Tensor, x8: Tensor, x16: Tensor, location: Tensor, sure: Tensor
     ) -> Tensor:
-        """image (B, 3, H, W) in -1..1; x4, x8, x16 the backbone's maps; location (B, N, h8, w8)
+        """image (B, 3, H, W) in -1..1; x4, x8, x16 what is seen there; location (B, N, h8, w8)
         logits; sure (B, N) in 0..1, how likely each code is somebody."""
         cells = features(image, x4, x8, x16).flatten(2).transpose(1, 2)
         return self.told(cells, owned(location, sure).flatten(2))
@@ -45,7 +48,8 @@ class Looks(nn.Module):
 def features(image: Tensor, x4: Tensor, x8: Tensor, x16: Tensor) -> Tensor:
     """(B, FEATURES, h8, w8), as they come."""
     colour = F.avg_pool2d(torch.cat([image, image * image], 1), 8)
-    return torch.cat([colour, F.avg_pool2d(x4, 2), x8, up_to(x16, x8)], 1).float()
+    near, far = x8[:, :OF8], up_to(x16[:, :OF16], x8)
+    return torch.cat([colour, F.avg_pool2d(x4, 2), near, far], 1).float()
 
 
 def owned(location: Tensor, sure: Tensor) -> Tensor:

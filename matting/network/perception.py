@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matting.network.backbone import CHANNELS
 from matting.network.blocks import Bottleneck, conv, mlp, up_to
+from matting.network.pose import X8, X16
 
 
 class Perception(NamedTuple):
@@ -100,8 +102,8 @@ class GeneralPerception(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.codes, self.width = codes, width
-        self.c32 = conv(320, width, 1)
-        self.c16 = nn.Sequential(conv(width + 96, width, 1), Bottleneck(width), Bottleneck(width))
+        self.c32 = conv(CHANNELS[4], width, 1)
+        self.c16 = nn.Sequential(conv(width + X16, width, 1), Bottleneck(width), Bottleneck(width))
         self.grouping = nn.ModuleList(EncoderLayer(width, heads, hidden) for _ in range(grouping))
         self.heat = nn.Sequential(conv(width, 64, 3), nn.Conv2d(64, 1, 1))
         nn.init.constant_(self.heat[-1].bias, -4.0)  # a cell is rarely a centre
@@ -109,7 +111,7 @@ class GeneralPerception(nn.Module):
         self.place = nn.Linear(64, width)
         self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden) for _ in range(layers))
         self.exist = mlp(width, width // 2, 2)
-        self.c8 = nn.Sequential(conv(width + 32, context, 1), conv(context, context, 3))
+        self.c8 = nn.Sequential(conv(width + X8, context, 1), conv(context, context, 3))
 
     def forward(
         self, x8: Tensor, x16: Tensor, x32: Tensor, taught: Tensor | None,

@@ -57,13 +57,15 @@ class Run:
                 raise RecipeError(f"{recipe.start}: sizes {loaded.sizes} are not the recipe's")
             # memory and grouping may be added to a network without: at first they add nothing
             self.network.load_state_dict(loaded.without_heads().state_dict(), strict=False)
-        if recipe.backbone:
-            if not Path(recipe.backbone).exists():
+        for name in ("backbone", "pose"):
+            begun = getattr(recipe, name)
+            if begun and not Path(begun).exists():
                 raise RecipeError(
-                    f"{recipe.backbone}: no such backbone; `python -m matting.training.movenet` "
-                    "makes one (weights/README.md, Recipe)"
+                    f"{begun}: no such {name}; `python -m matting.training.movenet` makes one "
+                    "(weights/README.md, Recipe)"
                 )
-            self.network.backbone.load(Path(recipe.backbone))
+            if begun:
+                getattr(self.network, name).load(Path(begun))
         self.network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         rates = {
@@ -72,6 +74,8 @@ class Run:
         }  # fmt: skip
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             rate = next((rate for part, rate in rates.items() if name.startswith(part)), 1.0)
             groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
         self.optimiser = torch.optim.AdamW(

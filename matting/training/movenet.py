@@ -1,9 +1,10 @@
-"""python -m matting.training.movenet MODEL.json OUT.safetensors: a backbone that knows people.
+"""python -m matting.training.movenet MODEL.json OUT.safetensors: networks that know people.
 
-MoveNet SinglePose Lightning (Google, Apache-2.0) is a MobileNetV2 of the size of ours, trained to
-find the centre and the joints of people in photographs; its model card (2021) names COCO and a set
-of fitness and dance videos.  Its features of people are a far better start than those of ImageNet.
-It is published as a TensorFlow.js graph model: a JSON file with the names and shapes of all
+MoveNet (Google, 2021, Apache-2.0) finds the joints of people in photographs; its model cards name
+COCO and a set of fitness and dance videos.  SinglePose Lightning is a MobileNetV2 of the size of our
+backbone, whose features of people are a far better start than those of ImageNet; MultiPose Lightning
+is the second look of matting/network/pose.py, as it is.  Which one a file holds is told by its heads.
+They are published as TensorFlow.js graph models: a JSON file with the names and shapes of all
 weights, and one binary file with their values beside it.  Batch norms are folded into the weights.
 """
 
@@ -20,12 +21,16 @@ import numpy as np
 
 from matting.network.backbone import BLOCKS
 
-BODY = "/model_1/model/"  # names of the backbone's weights hold this; the pose heads' do not
 KINDS = {"depthwise": "depthwise/depthwise", "expand": "expand/Conv2D", "project": "project/Conv2D"}
+FOLDED = "_weights", "_bn_offset"  # endings of kernel and bias where a norm was folded in
+PLAIN = "Conv2D/ReadVariableOp", "BiasAdd/ReadVariableOp"  # and where there was none
+# MultiPose's heads: ours, theirs, and the number of their depthwise layer
+HEADS = (("centre", "center_0", 3), ("joints", "kpt_heatmap_0", 6), ("whose", "kpt_regress_0", 7))
+MULTIPOSE = "kpt_heatmap_0/separable_conv2d_6"  # only there, a part of weights' names
 
 
 class FormatError(ValueError):
-    """Not a TensorFlow.js graph model of MobileNetV2; the message says what was found."""
+    """Not a TensorFlow.js graph model of MoveNet; the message says what was found."""
 
 
 def read(model: Path) -> dict[str, np.ndarray]:
@@ -56,41 +61,68 @@ def read(model: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def names() -> Iterator[tuple[str, str]]:
-    """Each convolution of our backbone, and TensorFlow's name of it."""
-    yield "stem", "Conv1/Conv2D"
+# Each convolution: our name, and how TensorFlow's names of its kernel and its bias end.
+Names = Iterator[tuple[str, str, str | None]]
+
+
+def body() -> Names:
+    """A MobileNetV2's."""
+    yield "stem", *(f"model_1/model/Conv1/Conv2D{end}" for end in FOLDED)
     for number in range(1, BLOCKS + 1):
         theirs = "expanded_conv" if number == 1 else f"block_{number - 1}"
         for part, name in KINDS.items():
             if part != "expand" or number > 1:
-                yield f"block{number}.{part}", f"{theirs}_{name}"
+                layer = f"model_1/model/{theirs}_{name}"
+                yield f"block{number}.{part}", *(f"{layer}{end}" for end in FOLDED)
 
 
-def backbone(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights and biases under the names and in the order of `MobileNetV2`."""
-    body = {name.split(BODY)[1]: value for name, value in weights.items() if BODY in name}
+def multipose() -> Names:
+    """MultiPose's."""
+    for ours, kernel, bias in body():
+        yield f"body.{ours}", kernel, bias
+    yield "top", *(f"model_1/model/Conv_1/Conv2D{end}" for end in FOLDED)
+    yield "begin", *(f"model_1/conv2d/{end}" for end in PLAIN)
+    for number, at in enumerate((16, 8, 4)):
+        yield f"step{at}.join", *(f"model_1/conv2d_{number + 1}/{end}" for end in PLAIN)
+        layer = "model_1/separable_conv2d" + (f"_{number}" if number else "") + "/separable_conv2d"
+        yield f"step{at}.depthwise", f"{layer}/ReadVariableOp", None
+        yield f"step{at}.project", *(f"{layer}{end}" for end in FOLDED)
+    for ours, theirs, number in HEADS:
+        layer = f"{theirs}/separable_conv2d_{number}"
+        yield f"{ours}.depthwise", f"{layer}/separable_conv2d/ReadVariableOp", None
+        yield f"{ours}.project", f"{layer}/separable_conv2d/ReadVariableOp_1", f"{layer}/{PLAIN[1]}"
+        yield f"{ours}.answer", *(f"{theirs}/conv2d_{number + 1}/{end}" for end in PLAIN)
+
+
+def network(weights: dict[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
+    """Which MoveNet `weights` are of, and its weights and biases under the names and in the order
+    of `MobileNetV2` or `Pose`."""
+    several = any(MULTIPOSE in name for name in weights)
     state = {}
-    for ours, theirs in names():
-        if f"{theirs}_weights" not in body or f"{theirs}_bn_offset" not in body:
-            raise FormatError(f"expected a MobileNetV2 with folded norms, found no {theirs}")
-        kernel = body[f"{theirs}_weights"]  # (h, w, in, out); depthwise (h, w, channels, 1)
+    for ours, *theirs in multipose() if several else body():
+        # kernels are (h, w, in, out); depthwise ones (h, w, channels, 1)
         order = (2, 3, 0, 1) if ours.endswith("depthwise") else (3, 2, 0, 1)
-        state[f"{ours}.weight"] = np.ascontiguousarray(kernel.transpose(order))
-        state[f"{ours}.bias"] = body[f"{theirs}_bn_offset"]
-    return state
+        for end, part in zip(theirs, ("weight", "bias"), strict=True):
+            if end is None:
+                continue
+            found = [value for name, value in weights.items() if name.endswith(f"/{end}")]
+            if len(found) != 1:
+                raise FormatError(f"expected MoveNet, its norms folded: found {len(found)} of {end}")
+            value = found[0].transpose(order) if part == "weight" else found[0]
+            state[f"{ours}.{part}"] = np.ascontiguousarray(value)
+    return f"MoveNet {'Multi' if several else 'Single'}Pose Lightning", state
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="the model's JSON file")
-    parser.add_argument("out", type=Path, help="safetensors, for `backbone` of a recipe")
+    parser.add_argument("out", type=Path, help="safetensors, for `backbone` or `pose` of a recipe")
     chosen = parser.parse_args(argv)
     from safetensors.numpy import save_file
 
     try:
-        state = backbone(read(chosen.model))
-        source = {"source": "MoveNet SinglePose Lightning, Apache-2.0"}
-        save_file(state, chosen.out, metadata=source)
+        name, state = network(read(chosen.model))
+        save_file(state, chosen.out, metadata={"source": f"{name}, Apache-2.0"})
     except (FormatError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
