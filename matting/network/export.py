@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -99,11 +100,13 @@ def fold_norms(network: nn.Module) -> None:
 
 def forget_sources(model) -> None:
     """Drop what the exporter notes of the code and its files, in place; of the nodes' notes only
-    the path of modules stays, by which engines/precision.py knows them."""
+    the innermost module stays, by which engines/precision.py knows them."""
     for node in model.graph.node:
-        place = [entry for entry in node.metadata_props if entry.key == "namespace"]
+        paths = [entry.value for entry in node.metadata_props if entry.key == "namespace"]
+        places = re.findall(r"(?:^|/)(network\.[\w.]+):", "".join(paths))
         del node.metadata_props[:]
-        node.metadata_props.extend(place)
+        if places:
+            node.metadata_props.add(key="namespace", value=f"{places[-1]}:")
     for value in model.graph.value_info:
         del value.metadata_props[:]
 

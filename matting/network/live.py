@@ -139,8 +139,7 @@ class LiveNetwork(nn.Module):
         """image (B, 3, H, W) and itself at half size to five maps from 1/2 to 1/32: what the
         backbone sees, and at 1/8 and 1/16 what is known of joints behind it."""
         x2, x4, x8, x16, x32 = self.backbone(image)
-        with torch.no_grad():
-            said8, said16 = self.pose(image2)
+        said8, said16 = self.pose(image2)
         return [x2, x4, torch.cat([x8, said8], 1), torch.cat([x16, said16], 1), x32]
 
     def without_heads(self) -> LiveNetwork:

@@ -100,7 +100,7 @@ def run(recipe: Recipe) -> dict[str, dict[str, float]]:
     cv2.setNumThreads(1)
     weights, folder, size = Path(recipe.weights), Path(recipe.data), recipe.size
     network, header = live.load(weights)
-    network.without_heads()
+    network.without_heads().to(memory_format=torch.channels_last)
     labels = Path(recipe.labels) if recipe.labels else None
     unseen = material.load(folder, held_out=True, labels=labels, limit=recipe.limit, tall=400)
 

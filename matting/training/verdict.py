@@ -109,15 +109,17 @@ def trials(
     """What a network with looks and without a verdict says of pictures; of every second one when it
     remembers them, as one of a video that stands still."""
     assert network.looks is not None and network.verdict is None
-    kept: list[Tensor] = []
-    handle = network.looks.register_forward_hook(lambda _, __, looks: kept.append(looks))
+    kept: list[tuple[Tensor, ...]] = []
+    handle = network.looks.register_forward_pre_hook(lambda _, given: kept.append(given))
     rows: list[tuple] = []
     for turn, (number, rgb, alpha) in enumerate(reported(pictures, total, "people and things")):
         image = as_image(rgb)
-        output = network(image)
-        for _ in range(REMEMBERED * (turn % 2) if network.memory is not None else 0):
-            output = network(image, None, output.memory)
-        known = evidence(kept[-1], output.codes, output.existence[-1], output.location[-1])[0]
+        with torch.autocast("cpu", torch.bfloat16):  # as it is trained: half the time
+            output = network(image)
+            for _ in range(REMEMBERED * (turn % 2) if network.memory is not None else 0):
+                output = network(image, None, output.memory)
+        looks = network.looks(*(part.float() for part in kept[-1]))  # which would lose by it
+        known = evidence(looks, output.codes, output.existence[-1], output.location[-1])[0]
         kept.clear()
         none, one = output.existence[-1][0].unbind(-1)
         codes = torch.nonzero((one - none).sigmoid() >= doubt)[:, 0]

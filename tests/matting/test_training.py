@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from matting.network import live  # noqa: E402
 from matting.network.backbone import MobileNetV2  # noqa: E402
 from matting.network.memory import Memory, places, remembered  # noqa: E402
+from matting.network.pose import Pose  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
 from matting.training import expected as expecting  # noqa: E402
 from matting.training import loop, movenet  # noqa: E402
@@ -316,14 +317,15 @@ def test_an_average_lies_between_its_networks_and_leaves_out_what_not_all_have(t
         average(parts[:1], tmp_path / "out.safetensors")
 
 
-def graph_model(state, folder, change=lambda weights: weights):
-    """A TensorFlow.js graph model that holds `state`, as MoveNet's is laid out."""
+def graph_model(state, names, folder, change=lambda weights: weights):
+    """A TensorFlow.js graph model that holds `state`, as MoveNet's are laid out."""
     weights = []
-    for ours, theirs in movenet.names():
-        kernel = state[f"{ours}.weight"].numpy()
+    for ours, kernel, bias in names:
+        values = state[f"{ours}.weight"].numpy()
         order = (2, 3, 0, 1) if ours.endswith("depthwise") else (2, 3, 1, 0)
-        weights.append((f"x/model_1/model/{theirs}_weights", kernel.transpose(order)))
-        weights.append((f"x/model_1/model/{theirs}_bn_offset", state[f"{ours}.bias"].numpy()))
+        weights.append((f"x/{kernel}", values.transpose(order)))
+        if bias:
+            weights.append((f"x/{bias}", state[f"{ours}.bias"].numpy()))
     weights = change(weights)
     told = [
         {"name": name, "shape": value.shape, "dtype": "float32",
@@ -336,26 +338,43 @@ def graph_model(state, folder, change=lambda weights: weights):
     return folder / "m.json"
 
 
-def test_a_backbone_out_of_a_graph_model_is_the_one_that_was_put_in(tmp_path, recipe):
-    taught = MobileNetV2()
-    model = graph_model(taught.state_dict(), tmp_path)
+@pytest.mark.parametrize(
+    ("part", "kind", "names"),
+    [("backbone", MobileNetV2, movenet.body), ("pose", Pose, movenet.multipose)],
+)
+def test_a_network_out_of_a_graph_model_is_the_one_that_was_put_in(
+    tmp_path, recipe, part, kind, names
+):
+    taught = kind()
+    model = graph_model(taught.state_dict(), names(), tmp_path)
     assert movenet.main([str(model), str(tmp_path / "b.safetensors")]) == 0
-    run = loop.Run(replace(recipe, backbone=str(tmp_path / "b.safetensors")), CPU)
+    run = loop.Run(replace(recipe, **{part: str(tmp_path / "b.safetensors")}), CPU)
     image = torch.rand(1, 3, 64, 96) * 2 - 1
     with torch.no_grad():
-        for a, b in zip(run.network.backbone(image), taught(image), strict=True):
+        for a, b in zip(getattr(run.network, part)(image), taught(image), strict=True):
             torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)  # half precision in between
 
 
-def test_a_missing_backbone_is_told_with_what_makes_one(recipe, tmp_path):
-    with pytest.raises(RecipeError, match="matting.training.movenet"):
-        loop.Run(replace(recipe, backbone=str(tmp_path / "none.safetensors")), CPU)
+@pytest.mark.parametrize("part", ["backbone", "pose"])
+def test_a_missing_start_is_told_with_what_makes_one(recipe, tmp_path, part):
+    with pytest.raises(RecipeError, match=f"no such {part}.*matting.training.movenet"):
+        loop.Run(replace(recipe, **{part: str(tmp_path / "none.safetensors")}), CPU)
 
 
 def test_a_graph_model_of_something_else_is_refused(tmp_path, capsys):
-    model = graph_model(MobileNetV2().state_dict(), tmp_path, lambda weights: weights[:-2])
+    state = MobileNetV2().state_dict()
+    model = graph_model(state, movenet.body(), tmp_path, lambda weights: weights[:-2])
     assert movenet.main([str(model), str(tmp_path / "b.safetensors")]) == 2
     assert "block_16_project" in capsys.readouterr().err
     model.write_text("[]")
     assert movenet.main([str(model), str(tmp_path / "b.safetensors")]) == 2
     assert "graph model" in capsys.readouterr().err
+
+
+def test_training_leaves_the_second_look_as_it_was(recipe):
+    run = loop.train(recipe, CPU, until=2)
+    torch.manual_seed(recipe.seed)
+    begun = live.LiveNetwork(recipe.sizes).state_dict()
+    for name, value in run.network.state_dict().items():
+        if name.endswith("weight"):
+            assert torch.equal(value, begun[name]) == name.startswith("pose."), name
