@@ -1,7 +1,7 @@
 """The matting network, one idea of the E2E-HIM paper (arXiv 2403.01510) per file.
 
 backbone.py    pictures to features (MobileNetV2)
-pose.py        a second, smaller look: joints, and whose (MoveNet MultiPose, never trained here)
+pose.py        where joints are, and whose, at half the size (MoveNet MultiPose, never trained)
 perception.py  general perception: seeds, latent codes, existence, dynamic kernels
 guidance.py    united guidance: spatial attention and semantics embedding over the people
 instances.py   instance matting: decoder, dynamic trimap and alpha heads

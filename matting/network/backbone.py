@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al. 2018, table 2) as a feature pyramid, its norms folded away.
 
 At width 1 it is the live network's own; at another width the channels of every stage are scaled
-(pose.py has one of 1.5).  The starting weights come from TensorFlow: batch norm is folded into the convolutions, and stride-2
-convolutions pad right and bottom only (TensorFlow's SAME).
+(pose.py has one of 1.5).  The starting weights come from TensorFlow: batch norm is folded into the
+convolutions, and stride-2 convolutions pad right and bottom only (TensorFlow's SAME).
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ What leaves the network is small: every code's score, code, location, trimap and
 map of fine features; mattes at full size are made of it only for people who are there
 (engines/people.py).  Batch, height and width stay open.  Weights are stored as float16 and widened
 when the file is loaded, which halves it and costs a runtime nothing.  What is the same in both
-files, above all the backbone, lies in the safetensors file only, and the ONNX file says where (ONNX's
-external data): together they are a third smaller, and both have to be kept, side by side.
+files, most of it, lies in the safetensors file only, and the ONNX file says where (ONNX's external
+data): together they are two fifths smaller, and have to be kept side by side.
 """
 
 from __future__ import annotations

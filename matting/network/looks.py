@@ -14,7 +14,8 @@ from matting.network.backbone import CHANNELS
 from matting.network.blocks import up_to
 from matting.network.pose import KNOWN
 
-OF8, OF16 = CHANNELS[2] + KNOWN, CHANNELS[3]  # the first channels at 1/8 and 1/16: not where joints are
+# of the maps at 1/8 and 1/16 the first channels: not where a place believes joints to be
+OF8, OF16 = CHANNELS[2] + KNOWN, CHANNELS[3]
 FEATURES = 6 + CHANNELS[1] + OF8 + OF16  # colour and its square; what is seen at 1/4, 1/8 and 1/16
 
 

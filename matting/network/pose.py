@@ -1,9 +1,9 @@
-"""A second, smaller look: where joints are, and whose, by a network that knows people.
+"""A glance at the whole picture, small: where joints are, and whose.
 
-MoveNet MultiPose Lightning (Google, 2021): a MobileNetV2 of width 1.5, a feature pyramid over it, and
-heads for the centres and the joints of several people (after Zhou et al., "Objects as Points", 2019).
-It sees the picture at half the live network's size, which is the size it was trained for, costs a
-fifth of the whole, and is never trained here; docs/decisions/0014 says why.
+MoveNet MultiPose Lightning (Google, 2021): a MobileNetV2 of width 1.5, a feature pyramid over it,
+and heads for the centres and the joints of several people (after Zhou et al., "Objects as Points",
+2019).  It sees the picture at half the live network's size, which is the size it was made for,
+costs a sixth of the whole, and is never trained here; docs/decisions/0014 says why.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEEN, OFFSET = 16.0, 0.25
 KNOWN = STEPS[2][3] + 1 + JOINTS  # what it says of each place: features, centre and joints
 SAID8 = KNOWN + 2 * JOINTS  # and where each place believes the joints of its person are
 SAID16 = SAID8 + STEPS[1][3] + STEPS[0][3]
-X8, X16 = CHANNELS[2] + SAID8, CHANNELS[3] + SAID16  # with what the live network's own backbone sees
+X8, X16 = CHANNELS[2] + SAID8, CHANNELS[3] + SAID16  # behind what our own backbone sees there
 
 
 class Step(nn.Module):

@@ -1,10 +1,10 @@
 """python -m matting.training.movenet MODEL.json OUT.safetensors: networks that know people.
 
 MoveNet (Google, 2021, Apache-2.0) finds the joints of people in photographs; its model cards name
-COCO and a set of fitness and dance videos.  SinglePose Lightning is a MobileNetV2 of the size of our
-backbone, whose features of people are a far better start than those of ImageNet; MultiPose Lightning
-is the second look of matting/network/pose.py, as it is.  Which one a file holds is told by its heads.
-They are published as TensorFlow.js graph models: a JSON file with the names and shapes of all
+COCO and a set of fitness and dance videos.  SinglePose Lightning is a MobileNetV2 of the size of
+our backbone, whose features of people are a far better start than those of ImageNet; MultiPose
+Lightning is matting/network/pose.py, as it is.  Which one a file holds is told by its heads.  They
+are published as TensorFlow.js graph models: a JSON file with the names and shapes of all
 weights, and one binary file with their values beside it.  Batch norms are folded into the weights.
 """
 
@@ -107,7 +107,9 @@ def network(weights: dict[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]
                 continue
             found = [value for name, value in weights.items() if name.endswith(f"/{end}")]
             if len(found) != 1:
-                raise FormatError(f"expected MoveNet, its norms folded: found {len(found)} of {end}")
+                raise FormatError(
+                    f"expected MoveNet, its norms folded; of {end} there are {len(found)}"
+                )
             value = found[0].transpose(order) if part == "weight" else found[0]
             state[f"{ours}.{part}"] = np.ascontiguousarray(value)
     return f"MoveNet {'Multi' if several else 'Single'}Pose Lightning", state

@@ -34,7 +34,7 @@ class Recipe:
     rendered: str | None = None  # folder of `python -m matting.synthesis humans`
     start: str | None = None  # trained weights to go on from
     backbone: str | None = None  # weights of the backbone alone, from another task; over `start`'s
-    pose: str | None = None  # weights of the second look, likewise (matting/network/pose.py)
+    pose: str | None = None  # weights of what finds joints, likewise (matting/network/pose.py)
     labels: str | None = None  # what pictures show, seen by eye
     weights: str | None = None  # where a finished run is published, if it is better
     sizes: Sizes = field(default_factory=Sizes)
@@ -74,8 +74,8 @@ class Recipe:
     def digest(self) -> str:
         """Identity of everything that changes what is learned; a resume must agree with it."""
         told = asdict(self)
-        for free in ("run", "data", "rendered", "start", "backbone", "pose", "labels", "weights", "workers",
-                     "save_every", "validate_every", "validation"):  # fmt: skip
+        for free in ("run", "data", "rendered", "start", "backbone", "pose", "labels", "weights",
+                     "workers", "save_every", "validate_every", "validation"):  # fmt: skip
             told.pop(free)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -371,7 +371,7 @@ def test_a_graph_model_of_something_else_is_refused(tmp_path, capsys):
     assert "graph model" in capsys.readouterr().err
 
 
-def test_training_leaves_the_second_look_as_it_was(recipe):
+def test_training_leaves_what_finds_joints_as_it_was(recipe):
     run = loop.train(recipe, CPU, until=2)
     torch.manual_seed(recipe.seed)
     begun = live.LiveNetwork(recipe.sizes).state_dict()
