@@ -116,7 +116,8 @@ def run(recipe: Recipe) -> dict[str, dict[str, float]]:
             seen.write(file, digest)
     network.looks = identity.usual_looks(seen.people)
 
-    judge = verdict.fitted(recipe.verdict, seen.tried, network.sizes.width, recipe.seed)
+    plan = recipe.verdict
+    judge = verdict.fitted(plan, seen.tried, network.sizes.width, recipe.seed + plan.seed)
     with torch.inference_mode():
         none, one = judge(seen.exam.evidence).unbind(-1)
     figures = {

@@ -33,7 +33,8 @@ BATCH = 256
 REMEMBERED = 2  # times; a thing that is remembered is believed in more from frame to frame
 
 
-LEARNING = ("judges", "hidden", "epochs", "rate", "decay", "dropout")  # of `Plan`: not what is seen
+# of `Plan`: not what is seen
+LEARNING = ("judges", "hidden", "epochs", "rate", "decay", "dropout", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Plan:
     rate: float = 2e-3
     decay: float = 0.1
     dropout: float = 0.3
+    seed: int = 0  # of the judges, beside that of all lessons
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """The network takes any picture, and what is done outside torch is what torch would have done."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ torch = pytest.importorskip("torch")
 from engines.people import Answer, choose, equals, people, share_out, working_size  # noqa: E402
 from matting.network import detail, live  # noqa: E402
 from matting.network.export import fold_norms  # noqa: E402
+from matting.network.pose import JOINTS, KNOWN, SAID8, SAID16, SEEN, Pose  # noqa: E402
 
 SMALL = live.Sizes(codes=6, width=32, heads=4, layers=2, hidden=64, context=16, embedding=8,
                    united=32, trimap=16, fine=8)  # fmt: skip
@@ -198,3 +201,31 @@ def test_the_network_sees_a_picture_in_its_own_shape(size, seen):
 def test_a_picture_no_one_could_be_seen_in_is_refused():
     with pytest.raises(ValueError, match="16 times"):
         working_size((10, 4000))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (144, 256), (16, 80)])
+def test_joints_are_told_on_the_grids_of_the_whole_picture(size):
+    """Also where a side is no multiple of 32 and the picture is filled up below or to the right."""
+    with torch.no_grad():
+        said8, said16 = Pose().eval()(torch.zeros(1, 3, *size))
+    assert said8.shape == (1, SAID8, size[0] // 4, size[1] // 4)
+    assert said16.shape == (1, SAID16, size[0] // 8, size[1] // 8)
+
+
+def test_the_shipped_network_finds_the_joints_of_both_children_of_the_demo_clip():
+    import av
+    import cv2
+
+    root = Path(__file__).resolve().parents[2]
+    with av.open(str(root / "demo/bedroom.mp4")) as clip:
+        rgb = next(clip.decode(video=0)).to_ndarray(format="rgb24")
+    pose = live.load(root / "weights/live.safetensors")[0].pose
+    small = cv2.resize(rgb, (256, 144), interpolation=cv2.INTER_AREA)
+    with torch.no_grad():
+        said = pose(torch.from_numpy(small).permute(2, 0, 1)[None].float() / 127.5 - 1)[0][0]
+    centre, joints = said[KNOWN - JOINTS - 1] / SEEN, said[KNOWN - JOINTS : KNOWN] / SEEN
+    boy, girl = (slice(None), slice(0, 21)), (slice(None), slice(21, 40))  # of 64 columns
+
+    assert centre[boy].max() > 0.5 and centre[girl].max() > 0.5  # somebody's middle
+    assert centre[:, 44:].max() < 0.3  # and nobody's among the furniture
+    assert joints[0][girl].max() > 0.3 and joints[0][:, 44:].max() < 0.2  # a nose
