@@ -22,8 +22,6 @@ import numpy as np
 from matting.network.backbone import BLOCKS
 
 KINDS = {"depthwise": "depthwise/depthwise", "expand": "expand/Conv2D", "project": "project/Conv2D"}
-FOLDED = "_weights", "_bn_offset"  # endings of kernel and bias where a norm was folded in
-PLAIN = "Conv2D/ReadVariableOp", "BiasAdd/ReadVariableOp"  # and where there was none
 # MultiPose's heads: ours, theirs, and the number of their depthwise layer
 HEADS = (("centre", "center_0", 3), ("joints", "kpt_heatmap_0", 6), ("whose", "kpt_regress_0", 7))
 MULTIPOSE = "kpt_heatmap_0/separable_conv2d_6"  # only there, a part of weights' names
@@ -61,37 +59,46 @@ def read(model: Path) -> dict[str, np.ndarray]:
     return found
 
 
-# Each convolution: our name, and how TensorFlow's names of its kernel and its bias end.
-Names = Iterator[tuple[str, str, str | None]]
+# A convolution: our name of it, and how TensorFlow's names of its kernel and its bias end.
+Named = tuple[str, str, str | None]
 
 
-def body() -> Names:
+def folded(ours: str, layer: str) -> Named:
+    """One that a norm was folded into."""
+    return ours, f"{layer}_weights", f"{layer}_bn_offset"
+
+
+def plain(ours: str, layer: str) -> Named:
+    return ours, f"{layer}/Conv2D/ReadVariableOp", f"{layer}/BiasAdd/ReadVariableOp"
+
+
+def body() -> Iterator[Named]:
     """A MobileNetV2's."""
-    yield "stem", *(f"model_1/model/Conv1/Conv2D{end}" for end in FOLDED)
+    yield folded("stem", "model_1/model/Conv1/Conv2D")
     for number in range(1, BLOCKS + 1):
         theirs = "expanded_conv" if number == 1 else f"block_{number - 1}"
         for part, name in KINDS.items():
             if part != "expand" or number > 1:
-                layer = f"model_1/model/{theirs}_{name}"
-                yield f"block{number}.{part}", *(f"{layer}{end}" for end in FOLDED)
+                yield folded(f"block{number}.{part}", f"model_1/model/{theirs}_{name}")
 
 
-def multipose() -> Names:
+def multipose() -> Iterator[Named]:
     """MultiPose's."""
     for ours, kernel, bias in body():
         yield f"body.{ours}", kernel, bias
-    yield "top", *(f"model_1/model/Conv_1/Conv2D{end}" for end in FOLDED)
-    yield "begin", *(f"model_1/conv2d/{end}" for end in PLAIN)
+    yield folded("top", "model_1/model/Conv_1/Conv2D")
+    yield plain("begin", "model_1/conv2d")
     for number, at in enumerate((16, 8, 4)):
-        yield f"step{at}.join", *(f"model_1/conv2d_{number + 1}/{end}" for end in PLAIN)
         layer = "model_1/separable_conv2d" + (f"_{number}" if number else "") + "/separable_conv2d"
+        yield plain(f"step{at}.join", f"model_1/conv2d_{number + 1}")
         yield f"step{at}.depthwise", f"{layer}/ReadVariableOp", None
-        yield f"step{at}.project", *(f"{layer}{end}" for end in FOLDED)
+        yield folded(f"step{at}.project", layer)
     for ours, theirs, number in HEADS:
         layer = f"{theirs}/separable_conv2d_{number}"
-        yield f"{ours}.depthwise", f"{layer}/separable_conv2d/ReadVariableOp", None
-        yield f"{ours}.project", f"{layer}/separable_conv2d/ReadVariableOp_1", f"{layer}/{PLAIN[1]}"
-        yield f"{ours}.answer", *(f"{theirs}/conv2d_{number + 1}/{end}" for end in PLAIN)
+        kernel = f"{layer}/separable_conv2d/ReadVariableOp"
+        yield f"{ours}.depthwise", kernel, None
+        yield f"{ours}.project", f"{kernel}_1", f"{layer}/BiasAdd/ReadVariableOp"
+        yield plain(f"{ours}.answer", f"{theirs}/conv2d_{number + 1}")
 
 
 def network(weights: dict[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:

@@ -34,7 +34,8 @@ class Recipe:
     rendered: str | None = None  # folder of `python -m matting.synthesis humans`
     start: str | None = None  # trained weights to go on from
     backbone: str | None = None  # weights of the backbone alone, from another task; over `start`'s
-    pose: str | None = None  # weights of what finds joints, likewise (matting/network/pose.py)
+    # weights of what finds joints (matting/network/pose.py), likewise; never trained: noise without
+    pose: str | None = None
     labels: str | None = None  # what pictures show, seen by eye
     weights: str | None = None  # where a finished run is published, if it is better
     sizes: Sizes = field(default_factory=Sizes)
