@@ -22,6 +22,7 @@ from matting.training import validate
 from matting.training.data import Batch, Plan, batches
 from matting.training.expected import expected
 from matting.training.losses import WEIGHTS, losses, taught_seeds, truth
+from matting.training.precision import computes_bfloat16, mixed
 from matting.training.recipe import Recipe, RecipeError
 
 SCALE = 2  # validation pictures are so many times what the network sees
@@ -111,7 +112,7 @@ class Run:
             if batch.scale > 1:
                 image = nn.functional.avg_pool2d(image, batch.scale)
             image = image.contiguous(memory_format=torch.channels_last)
-            autocast = torch.autocast(self.device.type, torch.bfloat16)
+            autocast = mixed(self.device)
             if i < plan.before:
                 with torch.no_grad(), autocast:
                     memory = network(image, None, memory).memory
@@ -176,6 +177,8 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
     torch.backends.cudnn.benchmark = True
     cv2.setNumThreads(1)  # before its pool exists: a forked worker would wait for threads it lacks
     run = Run(recipe, device)
+    if not computes_bfloat16(device):
+        print("learning in float32: this processor does not compute in bfloat16", file=sys.stderr)
     if (run.folder / "state.pt").exists():
         run.resume()
         print(f"going on from step {run.step} of {recipe.steps}", file=sys.stderr)

@@ -23,6 +23,7 @@ from matting.network.live import LiveNetwork
 from matting.network.verdict import Verdict, evidence
 from matting.synthesis.scenes import crop_to, random_scene, render
 from matting.synthesis.sources import Sources
+from matting.training.precision import mixed
 from matting.training.recipe import RecipeError
 from matting.training.showing import as_image, on_cells, reported
 
@@ -116,7 +117,7 @@ def trials(
     rows: list[tuple] = []
     for turn, (number, rgb, alpha) in enumerate(reported(pictures, total, "people and things")):
         image = as_image(rgb)
-        with torch.autocast("cpu", torch.bfloat16):  # as it is trained: half the time
+        with mixed(image.device):  # as it is trained: half the time
             output = network(image)
             for _ in range(REMEMBERED * (turn % 2) if network.memory is not None else 0):
                 output = network(image, None, output.memory)

@@ -59,6 +59,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(kind, request, tmp_path):
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.parametrize(
+    ("able", "learns_in"), [("amx_bf16", torch.bfloat16), (None, torch.float32)]
+)
+def test_a_processor_without_bfloat16_does_not_imitate_it(
+    able, learns_in, recipe, monkeypatch, capsys
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, able: True})
+    seen = []
+    run = loop.train(recipe, CPU, until=0)
+    run.network.backbone.register_forward_hook(lambda *given: seen.append(given[2][-1].dtype))
+    step, clip = next(loop.batches(recipe, load_sources(Path(recipe.data)), 0))
+    run.train_step(step, clip)
+
+    assert seen == [learns_in]
+    assert ("float32" in capsys.readouterr().err) == (learns_in is torch.float32)
+
+
 def test_a_run_is_not_resumed_under_another_recipe(recipe):
     loop.train(recipe, CPU, until=1)
     with pytest.raises(RecipeError, match="another recipe"):
