@@ -1,10 +1,12 @@
-"""Showing pictures to a network one at a time, to learn from what it says of them."""
+"""Showing pictures to a network, to learn from what it says of them."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import cv2
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+R = TypeVar("R")
 TELL_EVERY = 15.0  # seconds
 
 
@@ -39,3 +42,21 @@ def reported(pictures: Iterable[T], total: int, what: str) -> Iterator[T]:
             told, left = now, (now - began) / number * (total - number)
             print(f"{what}: {number} of {total} pictures, {left / 60:.0f} min left",
                   file=sys.stderr, flush=True)  # fmt: skip
+
+
+def side_by_side(work: Callable[[T], R], pictures: Iterable[T]) -> Iterator[R]:
+    """`work` of every picture, in their order: as many pictures at once as torch has threads, each
+    with one of them.  Nobody waits for another's part of a layer, or for a picture to be made."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            under_way: deque[Future[R]] = deque()
+            for picture in pictures:
+                under_way.append(pool.submit(work, picture))
+                if len(under_way) > threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+    finally:
+        torch.set_num_threads(threads)

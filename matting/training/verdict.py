@@ -9,6 +9,7 @@ missed and things that pass are fewest together.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from matting.synthesis.scenes import crop_to, random_scene, render
 from matting.synthesis.sources import Sources
 from matting.training.precision import mixed
 from matting.training.recipe import RecipeError
-from matting.training.showing import as_image, on_cells, reported
+from matting.training.showing import as_image, on_cells, reported, side_by_side
 
 SAME = 0.5  # overlap of what a code claims with a person from which it is that person
 PART = 0.4  # and below which it is nobody; between, and for second answers, nothing is learned
@@ -104,7 +105,6 @@ def examined(
         yield plan.exam + i, cv2.resize(background, to, interpolation=cv2.INTER_AREA), None
 
 
-@torch.inference_mode()
 def trials(
     network: LiveNetwork, pictures: Iterator[tuple[int, np.ndarray, np.ndarray | None]],
     total: int, doubt: float,
@@ -112,31 +112,38 @@ def trials(
     """What a network with looks and without a verdict says of pictures; of every second one when it
     remembers them, as one of a video that stands still."""
     assert network.looks is not None and network.verdict is None
-    kept: list[tuple[Tensor, ...]] = []
-    handle = network.looks.register_forward_pre_hook(lambda _, given: kept.append(given))
-    rows: list[tuple] = []
-    for turn, (number, rgb, alpha) in enumerate(reported(pictures, total, "people and things")):
+    mine = threading.local()  # what the looks are made of, of the picture of this thread
+    handle = network.looks.register_forward_pre_hook(
+        lambda _, given: setattr(mine, "seen", [part.float() for part in given])
+    )
+
+    @torch.inference_mode()
+    def tried(shown: tuple[int, tuple[int, np.ndarray, np.ndarray | None]]) -> list[tuple]:
+        turn, (number, rgb, alpha) = shown
+        assert network.looks is not None
         image = as_image(rgb)
         with mixed(image.device):  # as it is trained: half the time
             output = network(image)
             for _ in range(REMEMBERED * (turn % 2) if network.memory is not None else 0):
                 output = network(image, None, output.memory)
-        looks = network.looks(*(part.float() for part in kept[-1]))  # which would lose by it
+        looks = network.looks(*mine.seen)  # in float32, or they would lose by it
         known = evidence(looks, output.codes, output.existence[-1], output.location[-1])[0]
-        kept.clear()
         none, one = output.existence[-1][0].unbind(-1)
         codes = torch.nonzero((one - none).sigmoid() >= doubt)[:, 0]
-        if not len(codes):
-            continue
         somebody, best = np.zeros(len(codes), bool), np.zeros(len(codes))
-        if alpha is not None and len(alpha):
+        if alpha is not None and len(alpha) and len(codes):
             maps = output.location[-1][0, codes].sigmoid().numpy()
             overlap = overlap_matrix(on_cells(alpha, maps.shape[1:]), maps, 0.5)
             somebody[match(overlap, SAME)[1]] = True
             best = overlap.max(0)
-        for i, code in enumerate(codes):
-            rows.append((known[code], (one - none)[code], bool(somebody[i]),
-                         bool(somebody[i] or best[i] < PART), number, alpha is None))  # fmt: skip
+        return [
+            (known[code], (one - none)[code], bool(somebody[i]),
+             bool(somebody[i] or best[i] < PART), number, alpha is None)
+            for i, code in enumerate(codes)
+        ]  # fmt: skip
+
+    answers = side_by_side(tried, enumerate(pictures))
+    rows = [row for some in reported(answers, total, "people and things") for row in some]
     handle.remove()
     if not rows:
         raise RecipeError("the network sees nobody in any picture: there is nothing to judge")
