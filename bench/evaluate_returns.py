@@ -25,7 +25,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from bench.evaluate_tracking import gap_text
 from bench.wiring import (
@@ -150,7 +149,7 @@ class TrueEyes:
         image = shrink(sample.rgb, working_size(sample.rgb.shape[:2]))
         with torch.inference_mode():
             given = as_image(image[0])
-            _, x4, x8, x16, _ = self._network.seen(given, F.avg_pool2d(given, 2))
+            _, x4, x8, x16, _ = self._network.seen(given)
             coarse = on_cells(alpha, x8.shape[2:])
             location = torch.logit(torch.from_numpy(coarse), 1e-3)[None]
             looks = self._network.looks(given, x4, x8, x16, location, torch.ones(1, len(alpha)))

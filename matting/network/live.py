@@ -135,11 +135,11 @@ class LiveNetwork(nn.Module):
             code, seen.seeds, seen.heat, kept, identity,
         )  # fmt: skip
 
-    def seen(self, image: Tensor, image2: Tensor) -> list[Tensor]:
-        """image (B, 3, H, W) and itself at half size to five maps from 1/2 to 1/32: what the
-        backbone sees, and at 1/8 and 1/16 what is known of joints behind it."""
+    def seen(self, image: Tensor, image2: Tensor | None = None) -> list[Tensor]:
+        """image (B, 3, H, W), and itself at half size if it is at hand, to five maps from 1/2 to
+        1/32: what the backbone sees, and at 1/8 and 1/16 what is known of joints behind it."""
         x2, x4, x8, x16, x32 = self.backbone(image)
-        said8, said16 = self.pose(image2)
+        said8, said16 = self.pose(F.avg_pool2d(image, 2) if image2 is None else image2)
         return [x2, x4, torch.cat([x8, said8], 1), torch.cat([x16, said16], 1), x32]
 
     def without_heads(self) -> LiveNetwork:

@@ -144,7 +144,7 @@ def sightings(
     seen = (sample for _, _, sample in pictures(plan, sources, size, plan.casts, seed))
     for sample in reported(seen, total, "people"):
         image = as_image(sample.rgb)
-        _, x4, x8, x16, _ = network.seen(image, F.avg_pool2d(image, 2))
+        _, x4, x8, x16, _ = network.seen(image)
         if not len(sample.alpha):
             continue
         true = np.stack([

@@ -243,8 +243,14 @@ def _headline(path: Path) -> float:
 
 
 def evaluate(recipe: Recipe, weights: Path, device: torch.device) -> validate.Scores:
-    """Score trained weights on the recipe's held-out pictures."""
-    return Exam(recipe, device).score(live.load(weights)[0].to(device))
+    """Score trained weights on the recipe's held-out pictures, as `publish` does."""
+    return Exam(recipe, device).score(_bare(weights, device))
+
+
+def _bare(weights: Path, device: torch.device) -> live.LiveNetwork:
+    """What a run trains: the heads that finish.py adds to it would be judged with the one and not
+    with the other."""
+    return live.load(weights)[0].without_heads().to(device)
 
 
 def publish(recipe: Recipe, device: torch.device) -> Path:
@@ -259,7 +265,7 @@ def publish(recipe: Recipe, device: torch.device) -> Path:
         raise RecipeError(f"{best}: the run has no validated weights yet")
     if target.exists():
         exam = Exam(recipe, device)
-        mine, theirs = (exam.score(live.load(path)[0].to(device)) for path in (best, target))
+        mine, theirs = (exam.score(_bare(path, device)) for path in (best, target))
         if mine.headline <= theirs.headline:
             raise Worse(
                 f"{best} scores {mine.headline:.4f}, {target} already {theirs.headline:.4f}: "

@@ -1,5 +1,6 @@
 """What the finished network is taught: who is somebody, and who is who."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from matting.network.looks import FEATURES, Looks, owned  # noqa: E402
 from matting.network.verdict import Verdict, evidence, weighed  # noqa: E402
 from matting.training import finish, identity, verdict  # noqa: E402
 from matting.training.recipe import RecipeError  # noqa: E402
-from matting.training.showing import as_image  # noqa: E402
+from matting.training.showing import as_image, side_by_side  # noqa: E402
 from tracking.tracker import TrackerSettings  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,28 @@ def test_looks_are_of_the_person_and_not_of_who_stands_in_front():
     assert told[0, 0] < 2.7 < 4.5 < told[1, 0]
     alone = owned(location, torch.tensor([[1.0, 0.0]]))[0]
     assert alone[0, :, :6].min() > 0.9, "a code that is nobody takes nothing away"
+
+
+def test_pictures_are_shown_side_by_side_and_answered_in_their_order():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    meet = threading.Barrier(2, timeout=20)  # broken unless two are under way at once
+
+    def work(picture: int) -> tuple[int, int]:
+        meet.wait()
+        if picture == 9:
+            raise ValueError("the tenth")
+        return picture, torch.get_num_threads()
+
+    try:
+        answers = []
+        with pytest.raises(ValueError, match="the tenth"):
+            for answer in side_by_side(work, range(10)):
+                answers.append(answer)
+        assert answers == [(i, 1) for i in range(9)]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_trials_know_people_from_nobody():

@@ -11,8 +11,10 @@ torch = pytest.importorskip("torch")
 
 from matting.network import live  # noqa: E402
 from matting.network.backbone import MobileNetV2  # noqa: E402
+from matting.network.looks import Looks  # noqa: E402
 from matting.network.memory import Memory, places, remembered  # noqa: E402
 from matting.network.pose import Pose  # noqa: E402
+from matting.network.verdict import Verdict  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
 from matting.training import expected as expecting  # noqa: E402
 from matting.training import loop, movenet  # noqa: E402
@@ -90,6 +92,22 @@ def test_better_weights_are_never_overwritten_by_worse(recipe, monkeypatch):
     with pytest.raises(loop.Worse, match="kept"):  # the same weights are not better
         loop.publish(recipe, CPU)
     assert published.read_bytes() == before
+
+
+def test_weights_are_compared_without_what_was_taught_afterwards(recipe):
+    loop.train(recipe, CPU)
+    published = loop.publish(recipe, CPU)
+    alone = loop.evaluate(recipe, published, CPU)
+    network, _ = live.load(published)
+    network.looks, network.verdict = Looks(), Verdict(SMALL.width, 4)
+    with torch.no_grad():
+        network.verdict.judge.weight.zero_()
+        network.verdict.judge.bias.fill_(40.0)  # everybody is somebody
+    live.save(network, published)
+
+    assert loop.evaluate(recipe, published, CPU) == alone
+    with pytest.raises(loop.Worse, match="kept"):
+        loop.publish(recipe, CPU)
 
 
 def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
