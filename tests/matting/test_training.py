@@ -102,9 +102,10 @@ def test_weights_are_compared_without_what_was_taught_afterwards(recipe):
     network.looks, network.verdict = Looks(), Verdict(SMALL.width, 4)
     with torch.no_grad():
         network.verdict.judge.weight.zero_()
-        network.verdict.judge.bias.fill_(40.0)  # everybody is somebody
+        network.verdict.judge.bias.fill_(-40.0)  # nobody is anybody
     live.save(network, published)
 
+    assert alone.extra > 0, "the network itself has to see somebody"
     assert loop.evaluate(recipe, published, CPU) == alone
     with pytest.raises(loop.Worse, match="kept"):
         loop.publish(recipe, CPU)
