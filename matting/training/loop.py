@@ -248,8 +248,8 @@ def evaluate(recipe: Recipe, weights: Path, device: torch.device) -> validate.Sc
 
 
 def _bare(weights: Path, device: torch.device) -> live.LiveNetwork:
-    """What a run trains: the heads that finish.py adds to it would be judged with the one and not
-    with the other."""
+    """Only what a run trains.  Shipped weights have the heads of finish.py as well and a run's have
+    not: with them, two different things would be compared."""
     return live.load(weights)[0].without_heads().to(device)
 
 

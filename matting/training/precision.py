@@ -9,7 +9,8 @@ IN_HARDWARE = ("avx512_bf16", "amx_bf16", "bf16")  # the last is Arm's
 
 def computes_bfloat16(device: torch.device) -> bool:
     """A processor that does not would imitate it, at ten times the time of float32 (AMD EPYC with
-    AVX2, torch 2.13, 2026-11-30: 20.5 and 1.9 s for a step of 8 pictures at 192 x 320)."""
+    AVX2, torch 2.13, 2026-11-30, by a script that was not kept: 20.5 and 1.9 s for a step of 8
+    pictures at 192 x 320)."""
     if device.type != "cpu":
         return True
     can = torch.cpu.get_capabilities()

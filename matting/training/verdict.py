@@ -130,8 +130,10 @@ def trials(
         known = evidence(looks, output.codes, output.existence[-1], output.location[-1])[0]
         none, one = output.existence[-1][0].unbind(-1)
         codes = torch.nonzero((one - none).sigmoid() >= doubt)[:, 0]
+        if not len(codes):
+            return []
         somebody, best = np.zeros(len(codes), bool), np.zeros(len(codes))
-        if alpha is not None and len(alpha) and len(codes):
+        if alpha is not None and len(alpha):
             maps = output.location[-1][0, codes].sigmoid().numpy()
             overlap = overlap_matrix(on_cells(alpha, maps.shape[1:]), maps, 0.5)
             somebody[match(overlap, SAME)[1]] = True
