@@ -12,7 +12,7 @@ TRACKING ?= ../shared/tracking
 COUNT  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-faults test-published fuzz check lock bench eval eval-tracking eval-cuts train clean test-page soak bench-gpu
+.PHONY: help demo setup test test-gpu test-faults test-published test-export fuzz check lock bench eval eval-tracking eval-cuts train clean test-page soak bench-gpu
 
 help:
 	@echo "make demo      run the bundled clip; results in out/demo/"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-gpu  the tests that need an NVIDIA GPU; BIN= a Python that has torch for CUDA"
 	@echo "make bench-gpu speed of the engines on this GPU; docs/engines.md"
 	@echo "make test-faults  damaged files, full disks, kills: docs/reliability.md"
+	@echo "make test-export  a network is exported and answers as before (minutes)"
 	@echo "make test-published  the published network learns four scenes by heart (minutes)"
 	@echo "make fuzz      COUNT=$(COUNT) mutated files through the decoder"
 	@echo "make test-page the page with the real network in a real Chromium, which must be there"
@@ -63,6 +64,9 @@ bench-gpu:
 
 test-faults: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/faults
+
+test-export: $(VENV)/dev.stamp
+	SLOW=1 $(BIN)/python -m pytest tests/matting/test_finish.py -k export
 
 test-published: $(VENV)/dev.stamp
 	SLOW=1 $(BIN)/python -m pytest tests/matting/test_published_training.py -k by_heart -s

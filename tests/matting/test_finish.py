@@ -1,5 +1,6 @@
 """What the finished network is taught: who is somebody, and who is who."""
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from matting.network import live  # noqa: E402
+from matting.network.export import export  # noqa: E402
 from matting.network.looks import FEATURES, Looks, owned  # noqa: E402
 from matting.network.verdict import Verdict, evidence, weighed  # noqa: E402
 from matting.training import finish, identity, verdict  # noqa: E402
@@ -197,9 +199,17 @@ def finished(drawn_data, tmp_path_factory):
         verdict=verdict.Plan(judges=2, hidden=4, epochs=1),
         identity=identity.Plan(casts=3, exam_casts=1, people=3, width=8),
     )  # fmt: skip
+    exported = []  # what the weights held when they were: exporting takes a minute
+
+    def noted(weights: Path, target: Path) -> None:
+        assert target == weights.with_suffix(".onnx")
+        exported.append(live.load(weights)[0])
+
     with pytest.MonkeyPatch.context() as patch:  # it knows nobody yet, so others' trials are used
         patch.setattr(verdict, "trials", lambda *_: made_trials(1, before.sizes.width))
+        patch.setattr(finish, "export", noted)
         figures = finish.run(recipe)
+    assert [network.verdict is not None for network in exported] == [True]
     return weights, before, figures
 
 
@@ -218,10 +228,12 @@ def test_finishing_changes_scores_and_codes_and_no_matte(finished):
     assert set(figures) == {"existence alone", "with the verdict", "latent codes", "identity head"}
 
 
+@pytest.mark.skipif(os.environ.get("SLOW") != "1", reason="a minute: make test-export")
 def test_the_export_carries_the_verdict(finished):
     ort = pytest.importorskip("onnxruntime")
     weights, _, _ = finished
     network, _ = live.load(weights)
+    export(weights, weights.with_suffix(".onnx"))
     rgb = np.random.default_rng(5).integers(0, 255, (1, 96, 160, 3)).astype(np.uint8)
     with torch.inference_mode():
         true = network(torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 127.5 - 1)

@@ -56,15 +56,12 @@ def test_edges_are_clean_on_any_background(background):
 
 
 def test_it_is_nearly_as_good_as_the_slow_method():
-    """PyMatting's multi-level estimation solves for every pixel at every level (Germer 2020)."""
-    pymatting = pytest.importorskip("pymatting")
+    """PyMatting's multi-level estimation solves for every pixel at every level (Germer 2020); it is
+    wrong by 1.93 here, by `pymatting.estimate_foreground_ml(picture.astype(float), codes / 255)` of
+    PyMatting 1.1.16 in the place of `estimated`."""
     picture, codes, front, _ = scene()
-
-    slow = pymatting.estimate_foreground_ml(picture.astype(np.float64), codes / 255)
-
     black = np.zeros(3)
-    ours = error(estimated(picture, codes), codes, front, black)
-    assert ours < 1.7 * error(slow, codes, front, black)
+    assert error(estimated(picture, codes), codes, front, black) < 1.7 * 1.93
 
 
 @pytest.mark.parametrize("size", [(270, 480), (65, 49), (3, 5), (1, 1), (1081, 700)])
