@@ -305,7 +305,8 @@ def matted(
     from stream.stages import follow, matte, matte_each
 
     if source is not None and source.kind == "images":
-        return matte_each(frames, engine, settings.tracking.confident_score)
+        score, closer = settings.tracking.confident_score, settings.engine.look_closer
+        return matte_each(frames, engine, score, closer)
     from stream.fill import fill
     from stream.steady import steady
 

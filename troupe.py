@@ -194,8 +194,8 @@ class Troupe:
     def matte(self, rgb: np.ndarray) -> TroupeFrame:
         """One photograph, (H, W, 3) uint8 RGB.  People are numbered from the left."""
         frame = Frame(rgb, 0, Fraction(1))
-        score = self.settings.tracking.confident_score
-        (found,) = matte_each([frame], self._engine, score)
+        score, closer = self.settings.tracking.confident_score, self.settings.engine.look_closer
+        (found,) = matte_each([frame], self._engine, score, closer)
         return self._framed(*found, None, {})
 
     # -- the three kinds of sources

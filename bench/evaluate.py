@@ -2,7 +2,8 @@
 
     python -m bench.evaluate --data ../shared/data --out out/eval
 
-* scenes: made scenes of people and places never trained on; the truth is exact.
+* scenes: made scenes of people and places never trained on; the truth is exact.  They are taken for
+  photographs, which the program looks at twice, and for frames of a video, seen once.
 * flicker: the same, moving, as the program shows them: dtSSD with every frame matted by itself, as
   it is, and with mattes compared over time (stream/steady.py, as configs/thorough.yaml has it).
 * photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
@@ -49,12 +50,14 @@ from matting.synthesis import sources as material
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from run_stream import matted
 from stream.compose import write_text
+from stream.stages import matte_each
 
 SEED = 4711  # of the made scenes
 SIZE = (576, 1024)
 WORST = 10
 STEADY = 2  # as in configs/thorough.yaml
 ALONE, AS_IT_IS, STEADIED = ", each frame by itself", "", ", steadied"
+ONCE = ", seen once"  # made scenes as frames of a video are: photographs are looked at twice
 CONFIDENT = 0.5
 PLAIN = 0.02  # share of the picture; beside scraps seen between others, who count as people too
 LABELS = Path(__file__).parents[1] / "configs/photo_labels.json"  # one "empty" picture is not
@@ -111,10 +114,6 @@ def tinted(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return gray.clip(0, 255).astype(np.uint8)
 
 
-def confident(mattes: Mattes) -> Mattes:
-    return mattes.pick(np.flatnonzero(mattes.score >= CONFIDENT))
-
-
 def paired(alpha: np.ndarray, truth: np.ndarray) -> tuple[dict[int, int], np.ndarray]:
     """Row of alpha for each row of truth that has one, and the IoU of every pair."""
     overlap = overlap_matrix(alpha, truth, 0.5)
@@ -122,49 +121,74 @@ def paired(alpha: np.ndarray, truth: np.ndarray) -> tuple[dict[int, int], np.nda
     return dict(zip(columns.tolist(), rows.tolist(), strict=True)), overlap
 
 
-def scenes(engine: Engine, sources: material.Sources, count: int) -> Part:
-    part = Part("scenes")
-    errors: list[float] = []
-    boxed: list[float] = []
-    overlaps: list[float] = []
-    shares: list[float] = []  # of the picture
-    extra = 0
-    answers, truths = [], []
-    for i in range(count):
-        sample = render(random_scene(sources, SIZE, [SEED, i], photos=0.0))
-        alpha = confident(engine.step(sample.rgb, engine.start())[0]).alpha
-        truth = sample.alpha.astype(np.float32) / 255
+@dataclass(slots=True)
+class _Made:
+    """What came of made scenes, looked at in one way."""
+
+    errors: list[float] = field(default_factory=list)
+    boxed: list[float] = field(default_factory=list)
+    overlaps: list[float] = field(default_factory=list)
+    answers: list[np.ndarray] = field(default_factory=list)
+    extra: int = 0
+
+    def add(self, alpha: np.ndarray, truth: np.ndarray) -> float:
+        """How bad it is."""
         got, overlap = paired(alpha, truth)
-        extra += len(alpha) - len(got)
         mine = []
         for c, one in enumerate(truth):
             found = alpha[got[c]] if c in got else np.zeros_like(one)
             difference = np.abs(found - one)
             x, y, w, h = cv2.boundingRect((one > 0.02).astype(np.uint8))
-            shares.append(float(one.mean()))
-            errors.append(1000 * float(difference.mean()))
-            boxed.append(1000 * float(difference[y : y + h, x : x + w].mean()))
+            self.errors.append(1000 * float(difference.mean()))
+            self.boxed.append(1000 * float(difference[y : y + h, x : x + w].mean()))
             mine.append(float(overlap[got[c], c]) if c in got else 0.0)
-        overlaps += mine
-        worst = 1 - min(mine, default=1.0) + 0.3 * (len(alpha) - len(got))
-        part.note(worst, f"scene {i}", sample.rgb, tinted(sample.rgb, truth),
-                  tinted(sample.rgb, alpha))  # fmt: skip
-        answers.append(alpha)
+        self.overlaps += mine
+        self.answers.append(alpha)
+        self.extra += len(alpha) - len(got)
+        return 1 - min(mine, default=1.0) + 0.3 * (len(alpha) - len(got))
+
+    def figures(self, truths: list[np.ndarray], kind: str) -> dict[str, float]:
+        shares = np.array([float(one.mean()) for truth in truths for one in truth])
+        plain, overlaps = shares >= PLAIN, np.array(self.overlaps)
+        pairs = zip(self.answers, truths, strict=True)
+        return {
+            f"MAD x 1000 over the picture{kind}": float(np.mean(self.errors)),
+            f"MAD x 1000 over the person's box{kind}": float(np.mean(self.boxed)),
+            f"IMQ (MAD){kind}": matting_quality(pairs).imq,
+            f"mean IoU, missed = 0{kind}": float(np.mean(overlaps)),
+            f"found at IoU 0.5{kind}": float(np.mean(overlaps >= 0.5)),
+            f"of those who fill {PLAIN:.0%} of the picture: MAD x 1000 over the box{kind}": float(
+                np.mean(np.array(self.boxed)[plain])
+            ),
+            f"of those: mean IoU{kind}": float(np.mean(overlaps[plain])),
+            f"of those: found at IoU 0.5{kind}": float(np.mean(overlaps[plain] >= 0.5)),
+            f"extra people a picture{kind}": self.extra / len(truths),
+        }
+
+
+def photographed(engine: Engine, rgb: np.ndarray, closer: bool) -> np.ndarray:
+    """(N, H, W) alpha of whom the program shows in a photograph, from the left."""
+    ((_, mattes),) = matte_each([Frame(rgb, 0, Fraction(1))], engine, CONFIDENT, closer)
+    return mattes.alpha
+
+
+def scenes(engine: Engine, settings: Settings, sources: material.Sources, count: int) -> Part:
+    part = Part("scenes")
+    kinds = {AS_IT_IS: settings.engine.look_closer, ONCE: False}
+    made = {kind: _Made() for kind in kinds}
+    truths = []
+    for i in range(count):
+        sample = render(random_scene(sources, SIZE, [SEED, i], photos=0.0))
+        truth = sample.alpha.astype(np.float32) / 255
         truths.append(truth)
-    plain = np.array(shares) >= PLAIN
-    part.figures = {
-        "MAD x 1000 over the picture": float(np.mean(errors)),
-        "MAD x 1000 over the person's box": float(np.mean(boxed)),
-        "IMQ (MAD)": matting_quality(zip(answers, truths, strict=True)).imq,
-        "mean IoU, missed = 0": float(np.mean(overlaps)),
-        "found at IoU 0.5": float(np.mean(np.array(overlaps) >= 0.5)),
-        f"of those who fill {PLAIN:.0%} of the picture: MAD x 1000 over the box": float(
-            np.mean(np.array(boxed)[plain])
-        ),
-        "of those: mean IoU": float(np.mean(np.array(overlaps)[plain])),
-        "of those: found at IoU 0.5": float(np.mean(np.array(overlaps)[plain] >= 0.5)),
-        "extra people a picture": extra / count,
-    }
+        for kind, closer in kinds.items():
+            alpha = photographed(engine, sample.rgb, closer)
+            worst = made[kind].add(alpha, truth)
+            if kind == AS_IT_IS:
+                part.note(worst, f"scene {i}", sample.rgb, tinted(sample.rgb, truth),
+                          tinted(sample.rgb, alpha))  # fmt: skip
+    for kind, told in made.items():
+        part.figures |= told.figures(truths, kind)
     return part
 
 
@@ -246,12 +270,12 @@ def _alphas_of(sample: Sample, people: Sequence[int]) -> np.ndarray:
     return sample.alpha[rows].astype(np.float32) / 255
 
 
-def photographs(engine: Engine, folder: Path) -> Part:
+def photographs(engine: Engine, settings: Settings, folder: Path) -> Part:
     part = Part("photographs")
     made = []
     for photograph, labels in labelled_photographs(folder, "penn_PennPed", 20):
         rgb, true = read_photograph(photograph, labels)
-        alpha = confident(engine.step(rgb, engine.start())[0]).alpha
+        alpha = photographed(engine, rgb, settings.engine.look_closer)
         score = photo_score(photograph.stem, alpha, true)
         made.append(score)
         missing = score.true_people - len(score.found_iou)
@@ -335,11 +359,11 @@ def webcams(engine: Engine, settings: Settings, files: Mapping[Path, int]) -> Pa
     return part
 
 
-def empty(engine: Engine, pictures: Iterable[np.ndarray]) -> Part:
+def empty(engine: Engine, settings: Settings, pictures: Iterable[np.ndarray]) -> Part:
     part = Part("empty")
     found = count = 0
     for i, rgb in enumerate(pictures):
-        alpha = confident(engine.step(rgb, engine.start())[0]).alpha
+        alpha = photographed(engine, rgb, settings.engine.look_closer)
         count, found = count + 1, found + len(alpha)
         if len(alpha):
             part.note(float(alpha.mean((1, 2)).sum()), f"picture {i}", rgb, tinted(rgb, alpha))
@@ -377,9 +401,9 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         parts = []
         with closing(engine_of(settings, load_engine)) as engine:
             makers = {
-                "scenes": lambda: scenes(engine, held_out, chosen.scenes),
+                "scenes": lambda: scenes(engine, settings, held_out, chosen.scenes),
                 "flicker": lambda: moving(engine, settings, held_out, chosen.clips),
-                "photographs": lambda: photographs(engine, data / "scenes"),
+                "photographs": lambda: photographs(engine, settings, data / "scenes"),
                 "clip": lambda: bedroom(engine, settings, data / "clips" / "bedroom.mp4"),
                 "webcams": lambda: webcams(
                     engine, settings,
@@ -387,7 +411,8 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
                 ),
                 # read anew: made scenes keep every background, or older figures say nothing
                 "empty": lambda: empty(
-                    engine, material.load(data, held_out=True, labels=LABELS).backgrounds
+                    engine, settings,
+                    material.load(data, held_out=True, labels=LABELS).backgrounds,
                 ),
             }
             for kind in kinds:

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -35,7 +36,9 @@ from bench.wiring import (
     missed,
     settings_of,
 )
+from matting.frames import Frame
 from matting.metrics import match, overlap_matrix
+from stream.stages import matte_each
 
 FOUND = 0.5  # IoU from which somebody is found
 TALL = 0.25  # of the picture's height
@@ -167,7 +170,8 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         with closing(engine_of(settings, load_engine)) as engine:
             for photograph, labels in pairs:
                 rgb, true = read_photograph(photograph, labels)
-                mattes, _ = engine.step(rgb, engine.start())
+                frame = Frame(rgb, 0, Fraction(1))
+                ((_, mattes),) = matte_each([frame], engine, 0.0, settings.engine.look_closer)
                 found.append(photo_score(photograph.stem, mattes.alpha, true))
         scores = photo_scores(found)
         short = missed(

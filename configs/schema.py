@@ -48,6 +48,9 @@ class EngineSettings:
     # Pixels of the picture the network works on, whatever its shape (288 x 512).  Fewer are quicker
     # and see less: configs/latency.yaml.  Engines on a GPU have plans for this number alone.
     pixels: int = number(147_456, 16_384, 1_048_576)
+    # Photographs are seen a second time, in three times the pixels: it takes four times as long.
+    # Videos never are, and an engine on a GPU sees everything once.
+    look_closer: bool = True
     # Pictures under way at once, where none is waited for: in files, and live from many sources.
     # On a CPU they share out its threads (docs/decisions/0003-cpu-engine.md).
     in_flight: int = number(3, 1, 16)

@@ -64,6 +64,15 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class Patient(Engine, Protocol):
+    """An engine that does better than `step` for a picture that belongs to no video, in a few times
+    its time."""
+
+    def still(self, rgb: np.ndarray, closer: bool = True) -> Mattes:
+        """The mattes of one photograph; not `closer`: as `step` has them.  Takes and refuses what
+        `step` does, and sizes that were not met before cost nothing more."""
+
+
 class Pending(Protocol):
     """The mattes of a picture that is under way."""
 

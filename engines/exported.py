@@ -7,16 +7,18 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engines.base import AREA, LAG, EngineError, NotFinite, Pending, State, due, passed_on
+from engines.closer import CLOSER, together
 from engines.people import Answer, people, shrink, working_size
 from matting.frames import Mattes
 
-SIZES_KEPT = 6  # compiled networks held at once: a folder of photographs has many shapes
+SIZES_KEPT = 6  # compiled networks held at once
 OUTPUTS = Answer._fields  # the names matting/network/export.py gives them
 NEXT = "_next"  # an input but the picture comes out again under its name with this behind it
 REMEMBERED_AT = 16  # and is this much smaller than the picture
@@ -89,7 +91,8 @@ def belongs(exported: Path) -> bool:
 
 
 class ExportedEngine(ABC):
-    """An engine over one compiled network per picture size; static shapes run faster.
+    """An engine over one compiled network per size of video, because static shapes run faster by a
+    tenth, and one for photographs of any size, because compiling takes longer than a photograph.
 
     A step has all threads for its picture, which is answered soonest.  Pictures that are submitted
     (`overlap`) share the threads out among themselves: no thread waits for another's part of the
@@ -101,14 +104,14 @@ class ExportedEngine(ABC):
 
     def __init__(self, score_threshold: float, pixels: int = AREA) -> None:
         self.score_threshold, self.pixels = score_threshold, pixels
-        self._ready: dict[tuple[tuple[int, int], int], Any] = {}
+        self._ready: dict[tuple[tuple[int, int] | None, int], Any] = {}
         self._at_once = 1
         # channels of what the network keeps of a video, by name
         self._keeps: dict[str, int] = {}
 
     @abstractmethod
-    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
-        """The network for `at_once` pictures of (H, W) `size`, ready to run."""
+    def _compile(self, size: tuple[int, int] | None, at_once: int) -> Any:
+        """The network for `at_once` pictures of (H, W) `size`, or of any, ready to run."""
 
     @abstractmethod
     def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
@@ -130,8 +133,8 @@ class ExportedEngine(ABC):
             self._under_way: deque[Future[Mattes]] = deque()
             self.in_flight, self.submit = in_flight, self._submit
 
-    def network(self, size: tuple[int, int], at_once: int = 1) -> Any:
-        """The network for pictures of (H, W) `size`, compiled where it is not at hand."""
+    def network(self, size: tuple[int, int] | None, at_once: int = 1) -> Any:
+        """The network for pictures of (H, W) `size`, or of any; compiled if it is not at hand."""
         key = (size, at_once)
         if key not in self._ready:
             if len(self._ready) >= SIZES_KEPT:
@@ -168,17 +171,31 @@ class ExportedEngine(ABC):
             raise ValueError(f"expected (H, W, 3) uint8 RGB, got {rgb.shape} {rgb.dtype}")
         return self.working_size(rgb.shape[:2])
 
+    def still(self, rgb: np.ndarray, closer: bool = True) -> Mattes:
+        sizes = [self._accepted(rgb)]
+        if closer:
+            sizes.append(working_size(rgb.shape[:2], CLOSER * self.pixels))
+        network = self.network(None)
+        # nothing is kept of a photograph, so nothing is told of one
+        answers = [self._answered(network, shrink(rgb, size), {})[0] for size in sizes]
+        return people(reduce(together, answers), rgb, self.score_threshold)
+
     def _matted(
         self, network: Any, size: tuple[int, int], rgb: np.ndarray, left: Left
     ) -> Mattes:
         told, image = left.told(), shrink(rgb, size)
+        answer, kept = self._answered(network, image, told)
+        mattes = people(answer, rgb, self.score_threshold, image[0])
+        left.kept = kept
+        return mattes
+
+    def _answered(self, network: Any, image: np.ndarray, told: Kept) -> tuple[Answer, Kept]:
+        """What the network says, and keeps.  Raises NotFinite."""
         answer, kept = self._run(network, image, told)
         made = (*answer, *kept.values())
         if not all(np.isfinite(part.sum()) for part in made):  # one that is not shows in the sum
             raise NotFinite(f"{self.name}: the network answered with numbers that are not finite")
-        mattes = people(answer, rgb, self.score_threshold, image[0])
-        left.kept = kept
-        return mattes
+        return answer, kept
 
     def release(self) -> None:
         """Give back what can be made again, where memory is short."""

@@ -51,6 +51,8 @@ class GuardedEngine:
         overlapping: Any = engine
         if hasattr(overlapping, "submit"):  # an engine that overlaps stays one
             self.submit, self.in_flight = self._submit, overlapping.in_flight
+        if hasattr(overlapping, "still"):
+            self.still = self._still
 
     def start(self) -> State:
         return _Guarded(self._engine.start(), _Video())
@@ -69,6 +71,14 @@ class GuardedEngine:
             # what such a step leaves in a network's memory is not finite either
             mattes, own = self._stand_in(error, video, state.frame, size), state.own
         return mattes, _Guarded(own, video, state.frame + 1)
+
+    def _still(self, rgb: np.ndarray, closer: bool = True) -> Mattes:
+        engine: Any = self._engine
+        try:
+            return self._finite(self._roomy(lambda: engine.still(rgb, closer), rgb.shape[:2]))
+        except NotFinite as error:  # and no frame before it that could stand in
+            self._tell(f"{error}; nobody is shown in this picture")
+            return no_one(rgb.shape[:2])
 
     def _submit(self, rgb: np.ndarray, state: Any) -> tuple[_GuardedPending, State]:
         """As `step`, for an engine that overlaps.  The next picture is under way before anyone can

@@ -49,8 +49,9 @@ class OnnxRuntimeEngine(ExportedEngine):
                 raise EngineError(f"onnxruntime cannot load {self._path}: {error}") from error
         return self._sessions[at_once]
 
-    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
+    def _compile(self, size: tuple[int, int] | None, at_once: int) -> Any:
         session = self._session(at_once)
+        size = size or self.working_size((9, 16))
         self._run(session, np.zeros((1, *size, 3), np.uint8), {})
         return session
 

@@ -53,10 +53,15 @@ class OpenVinoEngine(ExportedEngine):
         self.overlap(in_flight, threads)
         self.warm_up()
 
-    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
+    def _compile(self, size: tuple[int, int] | None, at_once: int) -> Any:
         model = self._model.clone()
-        first = {"image": np.zeros((1, *size, 3), np.uint8), **filled({}, self._keeps, size)}
-        model.reshape({name: list(part.shape) for name, part in first.items()})
+        small = size or self.working_size((9, 16))
+        first = {"image": np.zeros((1, *small, 3), np.uint8), **filled({}, self._keeps, small)}
+        shapes = {name: list(part.shape) for name, part in first.items()}
+        if size is None:
+            shapes = {"image": [1, -1, -1, 3]}
+            shapes |= {name: [1, width, -1, -1] for name, width in self._keeps.items()}
+        model.reshape(shapes)
         settings = self._settings | ({"NUM_STREAMS": str(at_once)} if at_once > 1 else {})
         compiled = self._core.compile_model(model, "CPU", settings)
         free: SimpleQueue[Any] = SimpleQueue()

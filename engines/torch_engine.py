@@ -52,7 +52,8 @@ class TorchEngine(ExportedEngine):
         self._keeps = {"memory": channels} if channels else {}
         self.warm_up()
 
-    def _compile(self, size: tuple[int, int], at_once: int) -> Any:
+    def _compile(self, size: tuple[int, int] | None, at_once: int) -> Any:
+        size = size or self.working_size((9, 16))
         self._run(self._network, np.zeros((1, *size, 3), np.uint8), {})
         return self._network
 

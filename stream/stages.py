@@ -118,14 +118,20 @@ def matte(
 
 
 def matte_each(
-    frames: Iterable[Frame], engine: Engine, confident_score: float = 0.5
+    frames: Iterable[Frame], engine: Engine, confident_score: float = 0.5, closer: bool = True
 ) -> Iterator[Matted]:
     """Matte photographs that have nothing to do with one another: no memory, no tracker.
 
     People are numbered from the left, 1, 2, ..., anew in every picture.  No later picture can
-    speak for someone the network doubts, so those below `confident_score` are left out.
+    speak for someone the network doubts, so those below `confident_score` are left out.  With
+    `closer`, engines that can (engines/base.py, Patient) take their time for each.
     """
-    for frame, mattes in matte(frames, engine, remember=False):
+    still = getattr(engine, "still", None)
+    matted = (
+        ((frame, still(frame.rgb, closer)) for frame in frames) if still
+        else matte(frames, engine, remember=False)
+    )  # fmt: skip
+    for frame, mattes in matted:
         mattes = mattes.pick(np.flatnonzero(mattes.score >= confident_score))
         mattes = mattes.pick(np.argsort(mattes.box[:, 0] + mattes.box[:, 2], kind="stable"))
         yield frame, mattes.named(np.arange(1, len(mattes) + 1))

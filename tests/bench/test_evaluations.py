@@ -305,7 +305,7 @@ def test_whoever_is_found_in_an_empty_picture_is_false():
     gray = np.full((*SIZE, 3), 128, np.uint8)
     statue = gray.copy()
     statue[10:40, 10:30] = COLOURS[0]
-    part = evaluate.empty(ColourEngine(), [gray, statue, gray, gray])
+    part = evaluate.empty(ColourEngine(), evaluate.Settings(), [gray, statue, gray, gray])
 
     assert part.figures["false people per 100 pictures"] == 25
     assert [case.name for case in part.cases] == ["picture 1"]
