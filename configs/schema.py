@@ -53,7 +53,7 @@ class EngineSettings:
     look_closer: bool = True
     # Pictures under way at once, where none is waited for: in files, and live from many sources.
     # On a CPU they share out its threads (docs/decisions/0003-cpu-engine.md).
-    in_flight: int = number(3, 1, 16)
+    in_flight: int = number(4, 1, 16)
     # The next two are for engines on a GPU (docs/engines.md).
     precision: Literal["fp16", "fp32"] = "fp16"  # what most layers run in
     plans: str | None = None  # folder of compiled networks; nothing = the user's cache

@@ -6,6 +6,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import reduce
 from pathlib import Path
@@ -40,16 +41,21 @@ def filled(kept: Kept, channels: dict[str, int], size: tuple[int, int]) -> Kept:
 
 
 class Left:
-    """What a picture leaves for a later one of its video; what it was told itself, if it fails.
-
-    Pictures are begun in their order, so whoever waits for an earlier one does not wait for ever.
-    """
+    """What a picture leaves for a later one of its video; what it was told itself, if it fails."""
 
     NOT_KEPT = ("making",)
     making: Future[Mattes] | None = None  # the picture, while it may be under way
 
     def __init__(self, before: Left | None) -> None:
         self._before, self.kept = before, Kept()
+
+    def once_told(self, begin: Callable[[], object]) -> None:
+        """Call `begin` as soon as what the picture is told is there, on whatever thread."""
+        before = self._before.making if self._before is not None else None
+        if before is None:
+            begin()
+        else:
+            before.add_done_callback(lambda _: begin())
 
     def told(self) -> Kept:
         """What the picture itself is told."""
@@ -161,9 +167,17 @@ class ExportedEngine(ABC):
         while len(self._under_way) >= self.in_flight:
             wait([self._under_way.popleft()])
         left = Left(due(state))
-        left.making = self._workers.submit(lambda: self._matted(network, size, rgb, left))
-        self._under_way.append(left.making)
-        return left.making, passed_on(state, left) if self._keeps else {}
+        left.making = making = Future[Mattes]()
+
+        def work() -> None:
+            try:
+                making.set_result(self._matted(network, size, rgb, left))
+            except BaseException as error:
+                making.set_exception(error)
+
+        left.once_told(lambda: self._workers.submit(work))
+        self._under_way.append(making)
+        return making, passed_on(state, left) if self._keeps else {}
 
     def _accepted(self, rgb: np.ndarray) -> tuple[int, int]:
         """The working size of a picture that can be matted."""
@@ -203,5 +217,6 @@ class ExportedEngine(ABC):
 
     def close(self) -> None:
         if hasattr(self, "submit"):
+            wait(self._under_way)  # those that wait for others are begun by them
             self._workers.shutdown()
         self._ready.clear()

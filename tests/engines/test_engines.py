@@ -348,6 +348,34 @@ def test_a_picture_that_fails_leaves_what_is_remembered_as_it_was():
     assert told == [0, 0, 1, 1, 2]
 
 
+def test_a_picture_waits_for_what_it_is_told_and_for_nothing_else():
+    """The first of four is slow: the third, which is told what it left, waits, the fourth does not;
+    and an engine that is closed meanwhile answers all of them."""
+    class Stuck(Slow):
+        def __init__(self):
+            super().__init__(4)
+            self._keeps, self.order = {"memory": 1}, []
+
+        def _run(self, network, image, kept):
+            value = int(image[0, 0, 0, 0])
+            if value == 0:
+                assert self.allowed.wait(30)
+            self.order.append(value)
+            return nothing(image), {"memory": np.full(1, float(value))}
+
+    engine = Stuck()
+    state, pending = engine.start(), []
+    for value in range(4):
+        waiting, state = engine.submit(np.full((32, 32, 3), value, np.uint8), state)
+        pending.append(waiting)
+    assert len(pending[1].result()) == len(pending[3].result()) == 0  # while the first is stuck
+    assert engine.order == [1, 3]
+
+    threading.Timer(0.1, engine.allowed.set).start()
+    engine.close()
+    assert engine.order == [1, 3, 0, 2] and all(waiting.done() for waiting in pending)
+
+
 def test_an_engine_overlaps_only_where_there_is_something_to_gain():
     alone = load_engine(HERE[:1], WEIGHTS, threads=1, in_flight=3)
     asked = load_engine(HERE[:1], WEIGHTS, threads=2)
