@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import av
 import pytest
@@ -11,20 +14,29 @@ from stream.decode import open_source
 from tests.fakes import SquaresEngine, write_clip
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 def run(*argv):
     return run_stream.main([str(a) for a in argv], load_engine=lambda *_, **__: SquaresEngine())
 
 
-def test_a_run_that_died_is_finished_from_what_it_left(tmp_path, capsys, monkeypatch):
+DIES = """
+import os, sys
+import run_stream, stream.encode
+from tests.fakes import SquaresEngine
+stream.encode._finished = lambda *_: os._exit(9)
+run_stream.main(sys.argv[1:], load_engine=lambda *_, **__: SquaresEngine())
+"""
+
+
+def test_a_run_that_died_is_finished_from_what_it_left(tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", frames=12)
-    monkeypatch.setattr("stream.encode._finished", lambda *_: os._exit(9))
-    child = os.fork()
-    if child == 0:
-        run(clip, "-o", tmp_path / "out", "--quiet")
-        os._exit(0)
-    os.waitpid(child, 0)
+    words = [str(clip), "-o", str(tmp_path / "out"), "--quiet"]
+    # a process of its own: what is forked off one with threads may wait for a lock for ever
+    died = subprocess.run([sys.executable, "-c", DIES, *words], cwd=ROOT, timeout=60)
+    assert died.returncode == 9
     assert os.listdir(tmp_path / "out") == [".unfinished"]
-    monkeypatch.undo()
 
     assert run("finalize", tmp_path / "out", "--debug") == 0
 
