@@ -13,7 +13,6 @@ import run_stream
 from stream.decode import open_source
 from tests.fakes import SquaresEngine, write_clip
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
