@@ -40,7 +40,13 @@ from bench.evaluate_clip import (
     label_files,
     read_labels,
 )
-from bench.evaluate_photos import labelled_photographs, photo_score, photo_scores, read_photograph
+from bench.evaluate_photos import (
+    labelled_photographs,
+    photo_score,
+    photo_scores,
+    photographed,
+    read_photograph,
+)
 from bench.wiring import LoadEngine, add_options, engine_of, guarded, settings_of
 from configs.schema import Settings
 from engines.base import Engine, State
@@ -50,7 +56,6 @@ from matting.synthesis import sources as material
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from run_stream import matted
 from stream.compose import write_text
-from stream.stages import matte_each
 
 SEED = 4711  # of the made scenes
 SIZE = (576, 1024)
@@ -166,15 +171,10 @@ class _Made:
         }
 
 
-def photographed(engine: Engine, rgb: np.ndarray, closer: bool) -> np.ndarray:
-    """(N, H, W) alpha of whom the program shows in a photograph, from the left."""
-    ((_, mattes),) = matte_each([Frame(rgb, 0, Fraction(1))], engine, CONFIDENT, closer)
-    return mattes.alpha
-
-
 def scenes(engine: Engine, settings: Settings, sources: material.Sources, count: int) -> Part:
     part = Part("scenes")
-    kinds = {AS_IT_IS: settings.engine.look_closer, ONCE: False}
+    closer = settings.engine.look_closer
+    kinds = {AS_IT_IS: True, ONCE: False} if closer else {AS_IT_IS: False}
     made = {kind: _Made() for kind in kinds}
     truths = []
     for i in range(count):
@@ -182,7 +182,7 @@ def scenes(engine: Engine, settings: Settings, sources: material.Sources, count:
         truth = sample.alpha.astype(np.float32) / 255
         truths.append(truth)
         for kind, closer in kinds.items():
-            alpha = photographed(engine, sample.rgb, closer)
+            alpha = photographed(engine, sample.rgb, CONFIDENT, closer)
             worst = made[kind].add(alpha, truth)
             if kind == AS_IT_IS:
                 part.note(worst, f"scene {i}", sample.rgb, tinted(sample.rgb, truth),
@@ -275,7 +275,7 @@ def photographs(engine: Engine, settings: Settings, folder: Path) -> Part:
     made = []
     for photograph, labels in labelled_photographs(folder, "penn_PennPed", 20):
         rgb, true = read_photograph(photograph, labels)
-        alpha = photographed(engine, rgb, settings.engine.look_closer)
+        alpha = photographed(engine, rgb, CONFIDENT, settings.engine.look_closer)
         score = photo_score(photograph.stem, alpha, true)
         made.append(score)
         missing = score.true_people - len(score.found_iou)
@@ -363,7 +363,7 @@ def empty(engine: Engine, settings: Settings, pictures: Iterable[np.ndarray]) ->
     part = Part("empty")
     found = count = 0
     for i, rgb in enumerate(pictures):
-        alpha = photographed(engine, rgb, settings.engine.look_closer)
+        alpha = photographed(engine, rgb, CONFIDENT, settings.engine.look_closer)
         count, found = count + 1, found + len(alpha)
         if len(alpha):
             part.note(float(alpha.mean((1, 2)).sum()), f"picture {i}", rgb, tinted(rgb, alpha))

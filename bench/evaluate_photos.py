@@ -36,6 +36,7 @@ from bench.wiring import (
     missed,
     settings_of,
 )
+from engines.base import Engine
 from matting.frames import Frame
 from matting.metrics import match, overlap_matrix
 from stream.stages import matte_each
@@ -98,6 +99,12 @@ def read_photograph(photograph: Path, labels: Path) -> tuple[np.ndarray, np.ndar
         )
     people = np.unique(ids[ids > 0])
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), ids[None] == people[:, None, None]
+
+
+def photographed(engine: Engine, rgb: np.ndarray, score: float, closer: bool) -> np.ndarray:
+    """(N, H, W) alpha of those in a photograph from this score on, as the program mattes it."""
+    ((_, mattes),) = matte_each([Frame(rgb, 0, Fraction(1))], engine, score, closer)
+    return mattes.alpha
 
 
 def photo_score(name: str, predicted: np.ndarray, true: np.ndarray) -> PhotoScore:
@@ -170,9 +177,8 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         with closing(engine_of(settings, load_engine)) as engine:
             for photograph, labels in pairs:
                 rgb, true = read_photograph(photograph, labels)
-                frame = Frame(rgb, 0, Fraction(1))
-                ((_, mattes),) = matte_each([frame], engine, 0.0, settings.engine.look_closer)
-                found.append(photo_score(photograph.stem, mattes.alpha, true))
+                alpha = photographed(engine, rgb, 0.0, settings.engine.look_closer)
+                found.append(photo_score(photograph.stem, alpha, true))
         scores = photo_scores(found)
         short = missed(
             [("mean IoU", chosen.min_iou, False), ("recall", chosen.min_recall, False)],

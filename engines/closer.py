@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from engines.people import Answer
+from engines.people import Answer, overlaps
 
 CLOSER = 3  # times the pixels
 SAME = 0.35  # overlap of the location maps of two answers from which they may be of one person
@@ -21,14 +21,13 @@ def together(usual: Answer, closer: Answer) -> Answer:
     """One answer for both, on the grids of the closer one; codes of nobody are in it as well."""
     usual = _on_grids_of(closer, usual)
     one, two = _pairs(usual, closer)
-    # rows of the result: pairs, then those of either answer alone (weight 0: not in this one)
+    pairs = len(one)
+    # rows of the result: pairs, then those of either answer alone
     alone_one = np.setdiff1d(np.arange(len(usual.score)), one)
     alone_two = np.setdiff1d(np.arange(len(closer.score)), two)
     one = np.concatenate([one, alone_one, np.zeros_like(alone_two)])
     two = np.concatenate([two, np.zeros_like(alone_one), alone_two])
-    share = np.full(len(one), 0.5, np.float32)
-    share[len(share) - len(alone_one) - len(alone_two) :] = 1
-    share[len(share) - len(alone_two) :] = 0
+    share = np.repeat(np.array([0.5, 1, 0], np.float32), [pairs, len(alone_one), len(alone_two)])
 
     def mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         weight = share.reshape(-1, *[1] * (a.ndim - 1))
@@ -67,10 +66,7 @@ def _resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def _pairs(usual: Answer, closer: Answer) -> tuple[np.ndarray, np.ndarray]:
     """Rows of either answer that are the same person's."""
-    a, b = (answer.location.reshape(len(answer.score), -1) for answer in (usual, closer))
-    common = a @ b.T
-    either = np.einsum("np,np->n", a, a)[:, None] + np.einsum("np,np->n", b, b) - common
-    overlap = common / np.maximum(either, 1e-6)  # soft IoU, product form
+    overlap = overlaps(usual.location, closer.location)
     # who is believed in finds their like first; doubtful codes take what is left
     believed = np.sqrt(usual.score[:, None] * closer.score)
     rows, columns = linear_sum_assignment(-overlap * believed)

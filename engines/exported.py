@@ -124,6 +124,10 @@ class ExportedEngine(ABC):
         """image (1, h, w, 3) uint8; what the network keeps of a video, and keeps from now on.
         Arrays that come out are nobody else's.  Called by as many threads as pictures at once."""
 
+    def _first(self, size: tuple[int, int] | None) -> np.ndarray:
+        """A picture of that size, or of 16:9, as `_run` takes it: to be ready with."""
+        return np.zeros((1, *(size or self.working_size((9, 16))), 3), np.uint8)
+
     def warm_up(self) -> None:
         """Be ready for 16:9 before the first picture; a constructor ends with this."""
         self.network(self.working_size((9, 16)), self._at_once)

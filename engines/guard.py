@@ -48,10 +48,10 @@ class GuardedEngine:
     ) -> None:
         self._engine, self._tell, self._note = engine, tell, note
         self.name = engine.name
-        overlapping: Any = engine
-        if hasattr(overlapping, "submit"):  # an engine that overlaps stays one
-            self.submit, self.in_flight = self._submit, overlapping.in_flight
-        if hasattr(overlapping, "still"):
+        able: Any = engine
+        if hasattr(able, "submit"):  # an engine that overlaps stays one
+            self.submit, self.in_flight = self._submit, able.in_flight
+        if hasattr(able, "still"):
             self.still = self._still
 
     def start(self) -> State:

@@ -51,8 +51,7 @@ class OnnxRuntimeEngine(ExportedEngine):
 
     def _compile(self, size: tuple[int, int] | None, at_once: int) -> Any:
         session = self._session(at_once)
-        size = size or self.working_size((9, 16))
-        self._run(session, np.zeros((1, *size, 3), np.uint8), {})
+        self._run(session, self._first(size), {})
         return session
 
     def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:

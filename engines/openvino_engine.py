@@ -55,8 +55,8 @@ class OpenVinoEngine(ExportedEngine):
 
     def _compile(self, size: tuple[int, int] | None, at_once: int) -> Any:
         model = self._model.clone()
-        small = size or self.working_size((9, 16))
-        first = {"image": np.zeros((1, *small, 3), np.uint8), **filled({}, self._keeps, small)}
+        image = self._first(size)
+        first = {"image": image, **filled({}, self._keeps, image.shape[1:3])}
         shapes = {name: list(part.shape) for name, part in first.items()}
         if size is None:
             shapes = {"image": [1, -1, -1, 3]}

@@ -65,8 +65,7 @@ def choose(answer: Answer, threshold: float) -> np.ndarray:
     """Rows of the codes that are people, by falling score, each person once."""
     order = np.argsort(-answer.score, kind="stable")
     order = order[answer.score[order] >= threshold]
-    common, own = _claims(answer, order)
-    overlap = common / np.maximum(own[:, None] + own - common, 1e-6)  # soft IoU, product form
+    overlap = overlaps(answer.location[order], answer.location[order])
     kept: list[int] = []
     for i in range(len(order)):
         if all(overlap[i, j] < SAME for j in kept):
@@ -84,6 +83,14 @@ def equals(answer: Answer, rows: np.ndarray) -> np.ndarray:
     common, own = _claims(answer, rows)
     inside = common[:, sure] / np.maximum(own, 1e-6)[:, None]
     return sure | (inside.max(1, initial=0.0) <= 1 - OWN)
+
+
+def overlaps(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """(n, m): soft IoU, product form, of location maps (n, h, w) with others (m, h, w)."""
+    a, b = (maps.reshape(len(maps), maps.shape[1] * maps.shape[2]) for maps in (these, those))
+    common = a @ b.T
+    own, others = (np.einsum("np,np->n", maps, maps) for maps in (a, b))
+    return common / np.maximum(own[:, None] + others - common, 1e-6)
 
 
 def _claims(answer: Answer, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

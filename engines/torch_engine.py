@@ -53,8 +53,7 @@ class TorchEngine(ExportedEngine):
         self.warm_up()
 
     def _compile(self, size: tuple[int, int] | None, at_once: int) -> Any:
-        size = size or self.working_size((9, 16))
-        self._run(self._network, np.zeros((1, *size, 3), np.uint8), {})
+        self._run(self._network, self._first(size), {})
         return self._network
 
     def _run(self, network: Any, image: np.ndarray, kept: Kept) -> tuple[Answer, Kept]:
