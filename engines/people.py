@@ -16,7 +16,7 @@ import numpy as np
 from engines.areas import by_areas
 from engines.base import AREA, PictureError
 from engines.drawing import EVERYWHERE, Drawing, Source
-from matting.frames import UNTRACKED, Mattes, no_one
+from matting.frames import MOST_ASPECT, UNTRACKED, Mattes, no_one
 
 SURE = 8.0  # matting/network/detail.py
 SAME = 0.7  # overlap of two location maps above which they are one person said twice
@@ -41,9 +41,10 @@ class Answer(NamedTuple):
 def working_size(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
     """The (H, W) the network sees of a picture of `size`: same shape to the nearest multiple."""
     height, width = size
-    if not 1 / 16 <= height / width <= 16:
+    if max(size) > MOST_ASPECT * min(size):
         raise PictureError(
-            f"the picture is {width} x {height}; a side more than 16 times the other is not matted"
+            f"the picture is {width} x {height}; a side more than {MOST_ASPECT} times the other is "
+            "not matted"
         )
     scale = (area / (height * width)) ** 0.5
     return max(STEP, round(height * scale / STEP) * STEP), max(

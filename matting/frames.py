@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+MOST_ASPECT = 16  # times its shorter side that a picture may be long
 UNTRACKED = -1  # the id of a person the tracker has not named yet
 
 

@@ -31,7 +31,7 @@ from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from matting.frames import Frame
+from matting.frames import MOST_ASPECT, Frame
 from stream import hardware
 from stream.colour import (
     BT601,
@@ -884,6 +884,12 @@ def read_picture(file: Path, max_pixels: int = MAX_PICTURE_PIXELS) -> np.ndarray
         raise InputError(f"{file}: the picture cannot be read ({reason})") from None
     if bgr is None:
         raise InputError(f"{file}: the picture cannot be decoded (damaged or of an unknown kind)")
+    height, width = bgr.shape[:2]
+    if max(height, width) > MOST_ASPECT * min(height, width):  # or the engine would end the run
+        raise InputError(
+            f"{file}: the picture is {width} x {height}; a side more than {MOST_ASPECT} times the "
+            "other is not matted, so cut it into pieces"
+        )
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 

@@ -345,6 +345,7 @@ def test_many_mutilated_files_end_in_frames_or_in_an_input_error(tmp_path):
         (lambda p: p / ("x" * 300), "cannot be opened"),
         (lambda p: _bytes(p / "a.jpg", b"\xff\xd8\xff\xe0 no more"), "cannot be decoded"),
         (lambda p: cut_short(save(p / "a.png", picture()), 0.7), "breaks off or is damaged"),
+        (lambda p: save(p / "a.png", np.zeros((99, 6, 3), np.uint8)), "a.png: the picture is 6 x 99"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_plain_words(tmp_path, make, message):
@@ -501,6 +502,16 @@ def test_one_broken_photograph_does_not_stop_the_others(tmp_path):
     assert [source.names[frame.pts] for frame in frames] == ["a", "c"]
     assert len(source.damage) == 1
     assert "b.png" in source.damage[0]
+
+
+def test_a_strip_among_photographs_does_not_stop_the_others(tmp_path):
+    save(tmp_path / "a.png", np.zeros((20, 330, 3), np.uint8))
+    save(tmp_path / "b.png", picture())
+
+    source, frames = decoded(tmp_path)
+
+    assert [source.names[frame.pts] for frame in frames] == ["b"]
+    assert "a.png: the picture is 330 x 20" in source.damage[0]
 
 
 def test_photographs_of_one_stem_get_names_of_their_own(tmp_path):
