@@ -4,7 +4,10 @@
 
 * scenes: made scenes of people and places never trained on; the truth is exact.  They are taken for
   photographs, which the program looks at twice, and for frames of a video, seen once.
-* flicker: the same, moving, as the program shows them: dtSSD with every frame matted by itself, as
+* dim: the same scenes, the photographs below and the pictures without a person, each in a light no
+  camera likes (BadLight of matting/synthesis/camera.py): too dark, of one colour, gray, hazy or
+  glaring.  Seen once.
+* flicker: made scenes, moving, as shown: dtSSD with every frame matted by itself, as
   it is, and with mattes compared over time (stream/steady.py, as configs/thorough.yaml has it).
 * photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
 * clip: two children, heavy occlusion, true ids (bench/evaluate_clip.py), in the same three ways;
@@ -53,6 +56,7 @@ from engines.base import Engine, State
 from matting.frames import Frame, Mattes
 from matting.metrics import dtssd, match, matting_quality, overlap_matrix
 from matting.synthesis import sources as material
+from matting.synthesis.camera import BadLight
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from run_stream import matted
 from stream.compose import write_text
@@ -189,6 +193,43 @@ def scenes(engine: Engine, settings: Settings, sources: material.Sources, count:
                           tinted(sample.rgb, alpha))  # fmt: skip
     for kind, told in made.items():
         part.figures |= told.figures(truths, kind)
+    return part
+
+
+def dim(
+    engine: Engine, sources: material.Sources, count: int, folder: Path,
+    empty: Iterable[np.ndarray],
+) -> Part:  # fmt: skip
+    part = Part("dim")
+    made, shot, false, pictures = _Made(), [], 0, 0
+
+    def lit(rgb: np.ndarray, *which: int) -> tuple[np.ndarray, np.ndarray]:
+        """The picture in a light of its own, and who is found there."""
+        rgb = BadLight(np.random.default_rng([SEED, *which])).on(rgb)
+        return rgb, photographed(engine, rgb, CONFIDENT, False)
+
+    for i in range(count):
+        sample = render(random_scene(sources, SIZE, [SEED, i], photos=0.0))
+        truth = sample.alpha.astype(np.float32) / 255
+        rgb, alpha = lit(sample.rgb, i, 2)
+        worst = made.add(alpha, truth)
+        part.note(worst, f"scene {i}", rgb, tinted(rgb, truth), tinted(rgb, alpha))
+    for i, (photograph, labels) in enumerate(labelled_photographs(folder, "penn_PennPed", 20)):
+        rgb, true = read_photograph(photograph, labels)
+        shot.append(photo_score(photograph.stem, lit(rgb, i, 3)[1], true))
+    for i, picture in enumerate(empty):
+        false += len(lit(picture, i, 4)[1])
+        pictures += 1
+    photos = photo_scores(shot)
+    part.figures = {
+        "made scenes: MAD x 1000 over the person's box": float(np.mean(made.boxed)),
+        "made scenes: mean IoU, missed = 0": float(np.mean(made.overlaps)),
+        "made scenes: found at IoU 0.5": float(np.mean(np.array(made.overlaps) >= 0.5)),
+        "made scenes: extra people a picture": made.extra / max(1, count),
+        "photographs: mean IoU of people found": photos.mean_iou,
+        "photographs: recall of people taller than a quarter": photos.recall,
+        "false people per 100 pictures": 100 * false / max(1, pictures),
+    }
     return part
 
 
@@ -384,7 +425,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         prog="python -m bench.evaluate", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    kinds = ("scenes", "flicker", "photographs", "clip", "webcams", "empty")
+    kinds = ("scenes", "dim", "flicker", "photographs", "clip", "webcams", "empty")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("out/eval"), metavar="DIR")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds, help="some kinds only")
@@ -397,11 +438,14 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         settings = settings_of(chosen)
         data = chosen.data
         held_out = material.load(data, held_out=True)
+        # read anew: made scenes keep every background, or older figures say nothing
+        nobody = material.load(data, held_out=True, labels=LABELS).backgrounds
         chosen.out.mkdir(parents=True, exist_ok=True)
         parts = []
         with closing(engine_of(settings, load_engine)) as engine:
             makers = {
                 "scenes": lambda: scenes(engine, settings, held_out, chosen.scenes),
+                "dim": lambda: dim(engine, held_out, chosen.scenes, data / "scenes", nobody),
                 "flicker": lambda: moving(engine, settings, held_out, chosen.clips),
                 "photographs": lambda: photographs(engine, settings, data / "scenes"),
                 "clip": lambda: bedroom(engine, settings, data / "clips" / "bedroom.mp4"),
@@ -409,11 +453,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
                     engine, settings,
                     {data / "clips" / f"{name}.mkv": people for name, people in WEBCAMS.items()},
                 ),
-                # read anew: made scenes keep every background, or older figures say nothing
-                "empty": lambda: empty(
-                    engine, settings,
-                    material.load(data, held_out=True, labels=LABELS).backgrounds,
-                ),
+                "empty": lambda: empty(engine, settings, nobody),
             }
             for kind in kinds:
                 if kind in chosen.only:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)  # of a code value: light
+
 
 def tone_table(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """(256, 1, 3) uint8 look-up table: exposure, contrast, gamma and white balance."""
@@ -79,3 +81,46 @@ def spoil(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     cv2.setRNGSeed(int(rng.integers(2**31)))
     cv2.randn(noise, 0, rng.uniform(20, 60))
     return np.clip(rgb * rng.uniform(0.3, 0.8) + noise, 0, 255).astype(np.uint8)
+
+
+class BadLight:
+    """The light of a room no camera likes: too dark, of one colour, gray, hazy or glaring.
+
+    The same object is the same light in every frame; the noise of a dark one is that of `moment`.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.seed = int(rng.integers(2**31 - 1000))
+        gain, gray, colour = 1.0, 0.0, np.ones(3)
+        self.contrast, self.lift, self.noise = 1.0, 0.0, 0.0
+        kinds = ["dark", "coloured", "gray", "haze", "glare"]
+        how = rng.choice(kinds, p=[0.35, 0.3, 0.1, 0.15, 0.1])
+        if how == "dark":
+            gain, self.noise = 2.0 ** -rng.uniform(1.5, 5), rng.uniform(1, 9)
+            colour = np.exp(rng.normal(0, 0.15, 3))
+        elif how == "coloured":  # a stage, a screen in a dark room
+            gray, gain = rng.uniform(0.4, 1), 2.0 ** -rng.uniform(0, 2.5)
+            colour, self.noise = rng.dirichlet([0.5] * 3) * 1.6 + 0.03, rng.uniform(0, 5)
+        elif how == "gray":
+            gray = 1.0
+        elif how == "haze":
+            self.contrast = rng.uniform(0.25, 0.6)
+            self.lift = rng.uniform(0.2, 0.9) * (1 - self.contrast)
+        else:
+            gain = 2.0 ** rng.uniform(0.8, 2)
+        rows = (1 - gray) * np.eye(3) + gray * np.array([0.21, 0.72, 0.07])
+        self.mix = (gain * colour[:, None] * rows).astype(np.float32)
+        self.lamp = rng.integers(2**31) if rng.random() < 0.4 else None
+
+    def on(self, rgb: np.ndarray, moment: int = 0) -> np.ndarray:
+        """(H, W, 3) uint8 -> same."""
+        light = cv2.transform(LINEAR[rgb], self.mix)
+        if self.lamp is not None:
+            light *= light_field(np.random.default_rng(self.lamp), rgb.shape[:2], 0.5)
+        out = cv2.pow(np.clip(light, 0, 1), 1 / 2.2)
+        out = 255 * (out * self.contrast + self.lift)
+        if self.noise:
+            grain = np.zeros(rgb.shape, np.float32)
+            cv2.setRNGSeed(self.seed + moment)
+            out += cv2.randn(grain, 0, self.noise)
+        return np.clip(out, 0, 255).astype(np.uint8)

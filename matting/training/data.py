@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from matting.synthesis.camera import spoil
+from matting.synthesis.camera import BadLight, spoil
 from matting.synthesis.films import film
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
 from matting.synthesis.sources import Sources
@@ -104,6 +104,13 @@ class Steps(Dataset):
         return p, [collate(list(frames), p.scale) for frames in zip(*rows, strict=True)]
 
     def _scene(self, p: Plan, row: int) -> list[Sample]:
+        frames, rng = self._lit(p, row), np.random.default_rng([self.recipe.seed, p.step, row, 4])
+        if rng.random() >= self.recipe.bad_light:
+            return frames
+        light = BadLight(rng)
+        return [replace(frame, rgb=light.on(frame.rgb, t)) for t, frame in enumerate(frames)]
+
+    def _lit(self, p: Plan, row: int) -> list[Sample]:
         size = (p.size[0] * p.scale, p.size[1] * p.scale)
         seed, learned = [self.recipe.seed, p.step, row], self.recipe.frames
         films, dice = self.sources.films, np.random.default_rng([*seed, 3])

@@ -57,6 +57,7 @@ class Recipe:
     frames: int = 1  # of each scene that are learned from in a step
     before: int = 0  # at most so many frames are seen first, only to fill the memory
     spoilt: float = 0.0  # share of scenes whose last frame is spoilt: noise, blur, darkness
+    bad_light: float = 0.0  # share of scenes in a light no camera likes (synthesis/camera.py)
     cuts: float = 0.1  # share of scenes whose earlier frames are of another scene
     still_norms: bool = False  # keep batch norms' statistics: few pictures a step say little
     fine_every: int = 4  # every so many steps the picture is twice the network's size

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from matting.metrics import match, overlap_matrix
 from matting.network.live import LiveNetwork
 from matting.network.verdict import Verdict, evidence
+from matting.synthesis.camera import BadLight
 from matting.synthesis.scenes import crop_to, random_scene, render
 from matting.synthesis.sources import Sources
 from matting.training.precision import mixed
@@ -44,6 +45,7 @@ class Plan:
     scenes: int = 3000  # made, a share of them labelled photographs
     photos: float = 0.3
     crops: int = 3  # of every picture without people
+    bad_light: float = 0.0  # share of these pictures in a light no camera likes
     exam: int = 120  # made scenes of held-out people
     doubt: float = 0.05  # existence from which a code is tried
     judges: int = 5  # each learns without one part in so many of the pictures
@@ -80,16 +82,22 @@ def shown(
     plan: Plan, sources: Sources, size: tuple[int, int], seed: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
     """(number, rgb, alpha (P, h, w) or None without people); a fifth of the pictures upright."""
+
+    def lit(rgb: np.ndarray, *which: int) -> np.ndarray:
+        dice = np.random.default_rng([seed, *which, 4])
+        return BadLight(dice).on(rgb) if dice.random() < plan.bad_light else rgb
+
     for i in range(plan.scenes):
         upright = size[::-1] if i % 5 == 4 else size
         sample = render(random_scene(sources, upright, [seed, i], photos=plan.photos))
         if sample.instances:
-            yield i, sample.rgb, sample.alpha
+            yield i, lit(sample.rgb, i), sample.alpha
     for i, background in enumerate(sources.backgrounds):
         rng = np.random.default_rng([seed, plan.scenes + i])
         for crop in range(plan.crops):
             upright = size[::-1] if (i + crop) % 5 == 4 else size
-            yield plan.scenes + i, crop_to(background, None, upright, rng, 0.5)[0], None
+            rgb, _ = crop_to(background, None, upright, rng, 0.5)
+            yield plan.scenes + i, lit(rgb, i, crop), None
 
 
 def examined(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from matting.synthesis import films
+from matting.synthesis.camera import BadLight
 from matting.synthesis.scenes import Actor, Motion, Scene, random_scene, render, sequence
 from matting.synthesis.sources import Cutout, DataError, load
 
@@ -181,3 +182,22 @@ def test_rendered_sequences_are_found_beside_rendered_people(drawn_data, drawn_f
 
     assert load(drawn_data, rendered=rendered).films == [drawn_film]
     assert not load(drawn_data, held_out=True, rendered=rendered).films
+
+
+def test_a_bad_light_shows_in_the_picture_and_stays_what_it_is_from_frame_to_frame():
+    rng = np.random.default_rng(1)
+    rgb = np.clip(rng.normal((150, 120, 90), 40, (64, 96, 3)), 0, 255).astype(np.uint8)
+    lights = [BadLight(np.random.default_rng(seed)) for seed in range(60)]
+
+    shown = [light.on(rgb) for light in lights]
+
+    assert all(np.abs(one.astype(float) - rgb).mean() > 8 for one in shown)
+    assert min(one.mean() for one in shown) < 30 and max(one.mean() for one in shown) > 165
+    colourless = [np.ptp(one.astype(int), 2).max() < 3 for one in shown]
+    of_one_colour = [one.mean((0, 1)).max() > 3 * one.mean((0, 1)).min() for one in shown]
+    assert 2 <= sum(colourless) <= 20 and sum(of_one_colour) >= 5
+    for light, one in zip(lights, shown, strict=True):
+        assert np.array_equal(light.on(rgb), one)
+        later = light.on(rgb, 1)
+        assert np.array_equal(later, one) != bool(light.noise), "grain, and only grain, moves"
+        assert np.abs(later.astype(float) - one).mean() < 15

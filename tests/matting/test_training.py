@@ -121,6 +121,20 @@ def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
     assert torch.equal(first.rgb, again.rgb) and torch.equal(first.alpha, again.alpha)
 
 
+def test_people_in_a_bad_light_are_where_they_were(filmed, drawn_data):
+    sources = load_sources(drawn_data)
+
+    for wanted, changed in ((1.0, {True}), (0.5, {True, False})):
+        dim = Steps(replace(filmed, bad_light=wanted), sources, 0)
+        found = set()
+        for i in range(4):
+            clip, lit = Steps(filmed, sources, 0)[i][1], dim[i][1]
+            for frame, other in zip(clip, lit, strict=True):
+                assert torch.equal(frame.alpha, other.alpha) and torch.equal(frame.ids, other.ids)
+                found |= {not torch.equal(*rows) for rows in zip(frame.rgb, other.rgb, strict=True)}
+        assert found == changed
+
+
 def test_rendered_sequences_are_learned_from(recipe, filmed, drawn_data, drawn_film):
     sources = replace(load_sources(drawn_data), films=[drawn_film])
 
