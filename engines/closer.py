@@ -1,8 +1,10 @@
 """A photograph seen twice: whole, and in more pixels.  Two answers of the network become one.
 
 Who is small, or half hidden, is often found at one size only, and an outline that both agree on is
-better than either (multi-scale testing).  Whoever both have is their mean, before anything is
-drawn; everyone else is taken as they are.  docs/decisions/0016-photographs-twice.md.
+better than either (multi-scale testing).  Whoever both have is their mean, by how much
+either is believed, before anything is drawn.  Everyone else is taken as they are, but for those
+who fill the picture: from close by, a group can look like one person.
+docs/decisions/0016-photographs-twice.md.
 """
 
 from __future__ import annotations
@@ -11,23 +13,27 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from engines.people import Answer, overlaps
+from engines.people import SURE_SCORE, Answer, overlaps
 
 CLOSER = 3  # times the pixels
 SAME = 0.35  # overlap of the location maps of two answers from which they may be of one person
+LARGE = 0.1  # share of the picture from which nobody needs to be looked at more closely
 
 
 def together(usual: Answer, closer: Answer) -> Answer:
     """One answer for both, on the grids of the closer one; codes of nobody are in it as well."""
     usual = _on_grids_of(closer, usual)
     one, two = _pairs(usual, closer)
-    pairs = len(one)
+    believed, again = np.square(usual.score[one]), np.square(closer.score[two])
     # rows of the result: pairs, then those of either answer alone
     alone_one = np.setdiff1d(np.arange(len(usual.score)), one)
-    alone_two = np.setdiff1d(np.arange(len(closer.score)), two)
+    alone_two = np.setdiff1d(np.flatnonzero(~_lumps(usual, closer)), two)
+    share = np.concatenate([
+        believed / np.maximum(believed + again, 1e-9),
+        np.ones_like(alone_one), np.zeros_like(alone_two),
+    ]).astype(np.float32)  # fmt: skip
     one = np.concatenate([one, alone_one, np.zeros_like(alone_two)])
     two = np.concatenate([two, np.zeros_like(alone_one), alone_two])
-    share = np.repeat(np.array([0.5, 1, 0], np.float32), [pairs, len(alone_one), len(alone_two)])
 
     def mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         weight = share.reshape(-1, *[1] * (a.ndim - 1))
@@ -62,6 +68,13 @@ def _resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     flat = maps.reshape(-1, *maps.shape[-2:])
     made = np.stack([cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in flat])
     return made.reshape(*maps.shape[:-2], *size)
+
+
+def _lumps(usual: Answer, closer: Answer) -> np.ndarray:
+    """(N,) bool: the codes of the closer answer that are large, and where others already are."""
+    known = usual.location[usual.score >= SURE_SCORE].max(0, initial=0.0)
+    inside = (closer.location * known).sum((1, 2)) > 0.5 * closer.location.sum((1, 2))
+    return inside & (closer.location.mean((1, 2)) > LARGE)
 
 
 def _pairs(usual: Answer, closer: Answer) -> tuple[np.ndarray, np.ndarray]:

@@ -53,22 +53,42 @@ def test_whoever_both_answers_have_is_once_in_theirs_and_the_others_stay():
     for found, place in zip(both.location, places, strict=True):
         assert np.minimum(found, place).sum() / np.maximum(found, place).sum() > 0.8
     assert both.score.tolist() == pytest.approx([0.9, 0.6, 0.9])  # the better of both
-    assert np.allclose(both.code[0], (usual.code[0] + closer.code[1]) / 2)
+    trust = 0.9**2 / (0.9**2 + 0.6**2)
+    assert np.allclose(both.code[0], trust * usual.code[0] + (1 - trust) * closer.code[1])
     assert np.array_equal(both.code[1:], [usual.code[1], closer.code[0]])
 
 
-def test_what_is_drawn_is_the_mean_of_what_either_would_draw():
+def test_what_is_drawn_is_the_mean_of_what_either_would_draw_by_how_much_it_is_believed():
     usual, closer = answer([LEFT, MIDDLE]), answer([MIDDLE, LEFT], scale=2, seed=1)
     found = coefficients(together(usual, closer), np.arange(2))
 
     one, two = coefficients(usual, np.arange(2)), coefficients(closer, np.array([1, 0]))
     one = np.stack([[cv2.resize(plane, (128, 64)) for plane in person] for person in one])
-    assert np.allclose(found, (one + two) / 2, atol=1e-4)
+    trust = np.float32([0.9, 0.6])[:, None, None, None] ** 2
+    trust /= trust + np.float32([0.6, 0.9])[:, None, None, None] ** 2
+    assert np.allclose(found, trust * one + (1 - trust) * two, atol=1e-4)
+
+
+def test_an_answer_that_is_not_believed_does_not_spoil_the_other():
+    usual, closer = answer([LEFT]), answer([LEFT], scale=2, seed=1)
+    both = together(usual, closer._replace(score=np.float32([0.02])))
+    assert both.score.tolist() == pytest.approx([0.9])
+    assert np.allclose(both.code, usual.code, atol=0.01)
 
 
 def test_who_stands_where_the_other_answer_has_somebody_else_is_not_taken_for_them():
     both = together(answer([(0, 0, 8, 8)]), answer([(6, 0, 16, 8)], scale=2))
     assert len(both.score) == 2
+
+
+def test_a_group_that_looks_like_one_person_from_close_by_is_not_one_more():
+    usual = answer([LEFT, MIDDLE, RIGHT])
+    group, child = (1, 1, 10, 8), (10, 1, 11, 3)
+    both = together(usual, answer([group, child], scale=2))
+    assert len(both.score) == 4, "only the child is new"
+    assert both.location[3].sum() == 4 * 2
+    nobody_there = together(answer([RIGHT]), answer([group], scale=2))
+    assert len(nobody_there.score) == 2
 
 
 @pytest.fixture(scope="module")
