@@ -15,6 +15,7 @@ from matting.network import live  # noqa: E402
 from matting.network.export import export  # noqa: E402
 from matting.network.looks import FEATURES, Looks, owned  # noqa: E402
 from matting.network.verdict import Verdict, evidence, weighed  # noqa: E402
+from matting.synthesis.sources import load as load_sources  # noqa: E402
 from matting.training import finish, identity, verdict  # noqa: E402
 from matting.training.recipe import RecipeError  # noqa: E402
 from matting.training.showing import as_image, side_by_side  # noqa: E402
@@ -179,6 +180,21 @@ def test_trials_know_people_from_nobody():
     assert int(of_people.sum()) == int(of_nothing.sum())
     sure = seen.score[of_people & seen.somebody].reshape(2, -1).sort(1).values
     assert not torch.equal(*sure)  # every second picture is one that is remembered
+
+
+def test_lessons_in_a_bad_light_show_the_same_people_and_places(drawn_data):
+    sources = load_sources(drawn_data)
+    plan = verdict.Plan(scenes=5, crops=1, photos=0.0)
+
+    def lessons(share: float) -> list:
+        return list(verdict.shown(replace(plan, bad_light=share), sources, (64, 96), 1))
+
+    usual, dim = lessons(0.0), lessons(1.0)
+    assert [number for number, _, _ in usual] == [number for number, _, _ in dim]
+    assert any(alpha is None for _, _, alpha in usual), "places without people are lit as well"
+    for (_, rgb, alpha), (_, lit, same) in zip(usual, dim, strict=True):
+        assert not np.array_equal(rgb, lit)
+        assert alpha is None if same is None else np.array_equal(alpha, same)
 
 
 def test_an_untrained_network_is_not_judged():
