@@ -100,17 +100,17 @@ class Steps(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Plan, list[Batch]]:
         p = plan(self.recipe, self.first + i)
-        rows = [self._scene(p, row) for row in range(p.batch)]
+        rows = [self._lit(p, row) for row in range(p.batch)]
         return p, [collate(list(frames), p.scale) for frames in zip(*rows, strict=True)]
 
-    def _scene(self, p: Plan, row: int) -> list[Sample]:
-        frames, rng = self._lit(p, row), np.random.default_rng([self.recipe.seed, p.step, row, 4])
+    def _lit(self, p: Plan, row: int) -> list[Sample]:
+        frames, rng = self._scene(p, row), np.random.default_rng([self.recipe.seed, p.step, row, 4])
         if rng.random() >= self.recipe.bad_light:
             return frames
         light = BadLight(rng)
         return [replace(frame, rgb=light.on(frame.rgb, t)) for t, frame in enumerate(frames)]
 
-    def _lit(self, p: Plan, row: int) -> list[Sample]:
+    def _scene(self, p: Plan, row: int) -> list[Sample]:
         size = (p.size[0] * p.scale, p.size[1] * p.scale)
         seed, learned = [self.recipe.seed, p.step, row], self.recipe.frames
         films, dice = self.sources.films, np.random.default_rng([*seed, 3])
