@@ -1,9 +1,9 @@
 """A photograph seen twice: whole, and in more pixels.  Two answers of the network become one.
 
 Who is small, or half hidden, is often found at one size only, and an outline that both agree on is
-better than either (multi-scale testing).  Whoever both have is their mean, by how much
-either is believed, before anything is drawn.  Everyone else is taken as they are, but for those
-who fill the picture: from close by, a group can look like one person.
+better than either (multi-scale testing).  Whoever both have is their mean, by how much either is
+believed, before anything is drawn.  Everyone else is taken as they are, but for who is large and
+stands where others are in the closer answer only: from close by, a group can look like one person.
 docs/decisions/0016-photographs-twice.md.
 """
 
