@@ -28,6 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache
 from heapq import nlargest
 from pathlib import Path
 
@@ -438,14 +439,18 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         settings = settings_of(chosen)
         data = chosen.data
         held_out = material.load(data, held_out=True)
-        # read anew: made scenes keep every background, or older figures say nothing
-        nobody = material.load(data, held_out=True, labels=LABELS).backgrounds
+
+        @cache
+        def nobody() -> Sequence[np.ndarray]:
+            # read anew: made scenes keep every background, or older figures say nothing
+            return material.load(data, held_out=True, labels=LABELS).backgrounds
+
         chosen.out.mkdir(parents=True, exist_ok=True)
         parts = []
         with closing(engine_of(settings, load_engine)) as engine:
             makers = {
                 "scenes": lambda: scenes(engine, settings, held_out, chosen.scenes),
-                "dim": lambda: dim(engine, held_out, chosen.scenes, data / "scenes", nobody),
+                "dim": lambda: dim(engine, held_out, chosen.scenes, data / "scenes", nobody()),
                 "flicker": lambda: moving(engine, settings, held_out, chosen.clips),
                 "photographs": lambda: photographs(engine, settings, data / "scenes"),
                 "clip": lambda: bedroom(engine, settings, data / "clips" / "bedroom.mp4"),
@@ -453,7 +458,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
                     engine, settings,
                     {data / "clips" / f"{name}.mkv": people for name, people in WEBCAMS.items()},
                 ),
-                "empty": lambda: empty(engine, settings, nobody),
+                "empty": lambda: empty(engine, settings, nobody()),
             }
             for kind in kinds:
                 if kind in chosen.only:
