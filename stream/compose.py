@@ -28,7 +28,7 @@ import numpy as np
 
 from matting.frames import Frame, Mattes
 from stream.colour import BT709, from_linear, to_linear
-from stream.decode import InputError, Source, open_source
+from stream.decode import InputError, Limits, Source, open_source
 from stream.spread import even, halved, spread, weighted
 
 LOW_ROWS = 135  # about the height at which hidden colours are guessed
@@ -450,7 +450,7 @@ def _from_file(path: str, size: tuple[int, int]) -> _Layer:
             )
         if Path(path).is_dir():
             raise InputError(f"{path} is a folder; one picture or one video is expected")
-        source = open_source(path, threads=1)
+        source = open_source(path, threads=1, limits=Limits(aspect=math.inf))  # it is not matted
     except InputError as error:
         raise InputError(f"background: {error}") from None
     if source.kind == "video":

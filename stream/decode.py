@@ -85,6 +85,7 @@ class Limits:
 
     pixels: int = MAX_PICTURE_PIXELS  # of a picture; a video's has no more than MAX_PIXELS
     seconds: float | None = None  # of a video, by its header and by its pictures' own times
+    aspect: float = MOST_ASPECT  # of a picture, the longer side over the other
 
 
 class Source(ABC):
@@ -860,21 +861,21 @@ class _Pictures(Source):
         self.damage.clear()
         for index, file in enumerate(self._files):
             try:
-                rgb = read_picture(file, self._limits.pixels)
+                rgb = read_picture(file, self._limits)
                 yield Frame(rgb, index, self.time_base)
             except InputError as error:
                 self.damage.append(str(error))
 
 
-def read_picture(file: Path, max_pixels: int = MAX_PICTURE_PIXELS) -> np.ndarray:
+def read_picture(file: Path, limits: Limits) -> np.ndarray:
     """(H, W, 3) uint8 RGB of one picture file, turned upright by its EXIF tag."""
     try:
         data = np.fromfile(file, np.uint8)
         height, width = _declared_size(data[:65536].tobytes())
-        if height * width > max_pixels:
+        if height * width > limits.pixels:
             raise InputError(
                 f"{file}: the picture says it is {width} x {height}, more than "
-                f"{max_pixels / 2**20:.3g} megapixels; scale it down first"
+                f"{limits.pixels / 2**20:.3g} megapixels; scale it down first"
             )
         if _png_is_cut(data):
             raise InputError(f"{file}: the picture breaks off or is damaged; copy it again")
@@ -885,10 +886,10 @@ def read_picture(file: Path, max_pixels: int = MAX_PICTURE_PIXELS) -> np.ndarray
     if bgr is None:
         raise InputError(f"{file}: the picture cannot be decoded (damaged or of an unknown kind)")
     height, width = bgr.shape[:2]
-    if max(height, width) > MOST_ASPECT * min(height, width):  # or the engine would end the run
+    if max(height, width) > limits.aspect * min(height, width):  # or the engine would end the run
         raise InputError(
-            f"{file}: the picture is {width} x {height}; a side more than {MOST_ASPECT} times the "
-            "other is not matted, so cut it into pieces"
+            f"{file}: the picture is {width} x {height}; a side more than {limits.aspect:g} times "
+            "the other is not matted, so cut it into pieces"
         )
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 

@@ -8,6 +8,7 @@ Exit code 3 with `upload: reason` on stderr where the file is not usable.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -37,11 +38,12 @@ def main(incoming: str, out: str) -> None:
     limit()
     import cv2
 
-    from stream.decode import InputError, open_source
+    from stream.decode import InputError, Limits, open_source
 
     cv2.setNumThreads(1)
     try:
-        with open_source(incoming, threads=1) as source:
+        # a background, which is not matted
+        with open_source(incoming, threads=1, limits=Limits(aspect=math.inf)) as source:
             if source.kind == "images":
                 rgb = next(iter(source.frames())).rgb
                 made = _picture(cv2, rgb, out)

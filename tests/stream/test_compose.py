@@ -8,7 +8,7 @@ import pytest
 
 from matting.frames import Frame, Mattes, no_one
 from stream.compose import Backdrop, Composer, Look, Treatment, mark_colour
-from stream.decode import InputError
+from stream.decode import InputError, open_source
 from tests.fakes import write_clip, write_sound
 
 SIZE = (120, 200)
@@ -334,6 +334,18 @@ def test_a_video_runs_at_its_own_speed_and_starts_over(tmp_path):
         ]
 
     assert [round((int(level) - 40) / 50) for level in seen] == expected
+
+
+def test_a_background_may_be_a_banner_that_would_not_be_matted(tmp_path):
+    banner = tmp_path / "banner.png"
+    cv2.imwrite(str(banner), np.full((20, 700, 3), (50, 100, 200), np.uint8))
+    with pytest.raises(InputError, match="700 x 20"):
+        open_source(banner)
+
+    with Composer(Look.of(str(banner)), SIZE) as composer:
+        shown = composer.compose(frame_of(np.zeros((*SIZE, 3))), no_one(SIZE))
+
+    assert np.abs(shown - np.array([200, 100, 50])).max() <= 1
 
 
 @pytest.mark.parametrize(

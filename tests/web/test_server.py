@@ -282,6 +282,14 @@ def test_a_picture_that_is_sent_can_stand_behind_someone(session):
     assert state["background"] == "keep" and state["library"] == []
 
 
+def test_a_banner_that_is_sent_can_stand_behind_someone(session):
+    banner = png((200, 200, 200), (20, 700))
+    made = session.client.post("/api/backgrounds", content=banner).json()
+    answer = session.client.post("/api/look", json={"background": f"upload:{made['id']}"})
+    assert answer.status_code == 200
+    shown(session, lambda h, p, rgb: (rgb[4, 80] > 180).all())
+
+
 def test_a_video_that_is_sent_is_written_anew_without_what_else_was_in_it(session, tmp_path):
     clip = write_clip(tmp_path / "beach.mp4", frames=12, audio="aac", metadata={"location": "home"})
 
