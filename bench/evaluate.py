@@ -5,8 +5,8 @@
 * scenes: made scenes of people and places never trained on; the truth is exact.  They are taken for
   photographs, which the program looks at twice, and for frames of a video, seen once.
 * dim: the same scenes, the photographs below and the pictures without a person, each in a light no
-  camera likes (BadLight of matting/synthesis/camera.py): too dark, of one colour, gray, hazy or
-  glaring.  Seen once.
+  camera likes (BadLight of matting/synthesis/camera.py): too dark, of one colour, gray, hazy,
+  glaring, or behind the people.  Seen once.
 * flicker: made scenes, moving, as shown: dtSSD with every frame matted by itself, as
   it is, and with mattes compared over time (stream/steady.py, as configs/thorough.yaml has it).
 * photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
@@ -204,22 +204,24 @@ def dim(
     part = Part("dim")
     made, shot, false, pictures = _Made(), [], 0, 0
 
-    def lit(rgb: np.ndarray, *which: int) -> tuple[np.ndarray, np.ndarray]:
+    def lit(
+        rgb: np.ndarray, people: np.ndarray | None, *which: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The picture in a light of its own, and who is found there."""
-        rgb = BadLight(np.random.default_rng([SEED, *which])).on(rgb)
+        rgb = BadLight(np.random.default_rng([SEED, *which])).on(rgb, people)
         return rgb, photographed(engine, rgb, CONFIDENT, False)
 
     for i in range(count):
         sample = render(random_scene(sources, SIZE, [SEED, i], photos=0.0))
         truth = sample.alpha.astype(np.float32) / 255
-        rgb, alpha = lit(sample.rgb, i, 2)
+        rgb, alpha = lit(sample.rgb, sample.outline, i, 2)
         worst = made.add(alpha, truth)
         part.note(worst, f"scene {i}", rgb, tinted(rgb, truth), tinted(rgb, alpha))
     for i, (photograph, labels) in enumerate(labelled_photographs(folder, "penn_PennPed", 20)):
         rgb, true = read_photograph(photograph, labels)
-        shot.append(photo_score(photograph.stem, lit(rgb, i, 3)[1], true))
+        shot.append(photo_score(photograph.stem, lit(rgb, None, i, 3)[1], true))
     for i, picture in enumerate(empty):
-        false += len(lit(picture, i, 4)[1])
+        false += len(lit(picture, None, i, 4)[1])
         pictures += 1
     photos = photo_scores(shot)
     part.figures = {

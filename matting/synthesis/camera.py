@@ -84,7 +84,8 @@ def spoil(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class BadLight:
-    """The light of a room no camera likes: too dark, of one colour, gray, hazy or glaring.
+    """The light of a room no camera likes: too dark, of one colour, gray, hazy, glaring, or behind
+    the people.
 
     The same object is the same light in every frame; the noise of a dark one is that of `moment`.
     """
@@ -92,9 +93,9 @@ class BadLight:
     def __init__(self, rng: np.random.Generator) -> None:
         self.seed = int(rng.integers(2**31 - 1000))
         gain, gray, colour = 1.0, 0.0, np.ones(3)
-        self.contrast, self.lift, self.noise = 1.0, 0.0, 0.0
-        kinds = ["dark", "coloured", "gray", "haze", "glare"]
-        how = rng.choice(kinds, p=[0.35, 0.3, 0.1, 0.15, 0.1])
+        self.contrast, self.lift, self.noise, self.shade = 1.0, 0.0, 0.0, 1.0
+        kinds = ["dark", "coloured", "gray", "haze", "glare", "behind"]
+        how = rng.choice(kinds, p=[0.3, 0.25, 0.08, 0.12, 0.1, 0.15])
         if how == "dark":
             gain, self.noise = 2.0 ** -rng.uniform(1.5, 5), rng.uniform(1, 9)
             colour = np.exp(rng.normal(0, 0.15, 3))
@@ -106,15 +107,20 @@ class BadLight:
         elif how == "haze":
             self.contrast = rng.uniform(0.25, 0.6)
             self.lift = rng.uniform(0.2, 0.9) * (1 - self.contrast)
+        elif how == "behind":  # a window, a sunset: people are exposed for what is behind them
+            gain, self.shade = 2.0 ** rng.uniform(0, 1), 2.0 ** -rng.uniform(1.5, 5)
         else:
             gain = 2.0 ** rng.uniform(0.8, 2)
         rows = (1 - gray) * np.eye(3) + gray * np.array([0.21, 0.72, 0.07])
         self.mix = (gain * colour[:, None] * rows).astype(np.float32)
         self.lamp = rng.integers(2**31) if rng.random() < 0.4 else None
 
-    def on(self, rgb: np.ndarray, moment: int = 0) -> np.ndarray:
-        """(H, W, 3) uint8 -> same."""
+    def on(self, rgb: np.ndarray, people: np.ndarray | None, moment: int = 0) -> np.ndarray:
+        """(H, W, 3) uint8 -> same.  `people`: (H, W) uint8, the alpha of everyone together, or
+        None where it is not known to a pixel: then nobody is darker than what is behind."""
         light = cv2.transform(LINEAR[rgb], self.mix)
+        if self.shade < 1 and people is not None:
+            light *= 1 - (1 - self.shade) / 255 * people[..., None].astype(np.float32)
         if self.lamp is not None:
             light *= light_field(np.random.default_rng(self.lamp), rgb.shape[:2], 0.5)
         out = cv2.pow(np.clip(light, 0, 1), 1 / 2.2)

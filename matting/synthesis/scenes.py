@@ -33,6 +33,11 @@ class Sample:
     instances: bool  # False: only `everyone` is labelled, P = 0
     ids: tuple[int, ...] = ()  # who is who over the frames of one scene
 
+    @property
+    def outline(self) -> np.ndarray | None:
+        """`everyone`, if no outline in it was drawn by hand: then light may follow it."""
+        return self.everyone if self.instances and self.contrast.any((1, 2)).all() else None
+
 
 @dataclass(frozen=True, slots=True)
 class Motion:

@@ -92,7 +92,7 @@ class Run:
         """One step of the optimiser on `clip`, the frames of a batch of scenes, oldest first."""
         recipe, network = self.recipe, self.network
         network.train()
-        if recipe.still_norms:
+        if recipe.still_norms or plan.closer:  # few pictures a step say little
             for module in network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -188,7 +188,7 @@ def train(recipe: Recipe, device: torch.device, until: int | None = None) -> Run
     )  # fmt: skip
     exam = Exam(recipe, device)
     progress = Progress(recipe.steps, run.folder / "log.ndjson")
-    end = min(recipe.steps, until or recipe.steps)
+    end = recipe.steps if until is None else min(recipe.steps, until)
     for plan, clip in batches(recipe, train_on, run.step):
         if plan.step >= end:
             break

@@ -62,6 +62,7 @@ class Recipe:
     still_norms: bool = False  # keep batch norms' statistics: few pictures a step say little
     fine_every: int = 4  # every so many steps the picture is twice the network's size
     portrait_every: int = 5  # every so many steps the picture stands upright
+    closer_every: int = 0  # every so many steps the network sees three times the pixels; 0: never
     matched: int = 10  # people of a batch whose full-size alpha is compared
     save_every: int = 250  # steps
     validate_every: int = 1000  # steps

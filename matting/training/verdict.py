@@ -83,21 +83,21 @@ def shown(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
     """(number, rgb, alpha (P, h, w) or None without people); a fifth of the pictures upright."""
 
-    def lit(rgb: np.ndarray, *which: int) -> np.ndarray:
+    def lit(rgb: np.ndarray, people: np.ndarray | None, *which: int) -> np.ndarray:
         dice = np.random.default_rng([seed, *which, 4])
-        return BadLight(dice).on(rgb) if dice.random() < plan.bad_light else rgb
+        return BadLight(dice).on(rgb, people) if dice.random() < plan.bad_light else rgb
 
     for i in range(plan.scenes):
         upright = size[::-1] if i % 5 == 4 else size
         sample = render(random_scene(sources, upright, [seed, i], photos=plan.photos))
         if sample.instances:
-            yield i, lit(sample.rgb, i), sample.alpha
+            yield i, lit(sample.rgb, sample.outline, i), sample.alpha
     for i, background in enumerate(sources.backgrounds):
         rng = np.random.default_rng([seed, plan.scenes + i])
         for crop in range(plan.crops):
             upright = size[::-1] if (i + crop) % 5 == 4 else size
             rgb, _ = crop_to(background, None, upright, rng, 0.5)
-            yield plan.scenes + i, lit(rgb, i, crop), None
+            yield plan.scenes + i, lit(rgb, None, i, crop), None
 
 
 def examined(

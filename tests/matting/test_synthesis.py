@@ -189,7 +189,8 @@ def test_a_bad_light_shows_in_the_picture_and_stays_what_it_is_from_frame_to_fra
     rgb = np.clip(rng.normal((150, 120, 90), 40, (64, 96, 3)), 0, 255).astype(np.uint8)
     lights = [BadLight(np.random.default_rng(seed)) for seed in range(60)]
 
-    shown = [light.on(rgb) for light in lights]
+    everyone = np.full(rgb.shape[:2], 255, np.uint8)
+    shown = [light.on(rgb, everyone) for light in lights]
 
     assert all(np.abs(one.astype(float) - rgb).mean() > 8 for one in shown)
     assert min(one.mean() for one in shown) < 30 and max(one.mean() for one in shown) > 165
@@ -197,7 +198,24 @@ def test_a_bad_light_shows_in_the_picture_and_stays_what_it_is_from_frame_to_fra
     of_one_colour = [one.mean((0, 1)).max() > 3 * one.mean((0, 1)).min() for one in shown]
     assert 2 <= sum(colourless) <= 20 and sum(of_one_colour) >= 5
     for light, one in zip(lights, shown, strict=True):
-        assert np.array_equal(light.on(rgb), one)
-        later = light.on(rgb, 1)
+        assert np.array_equal(light.on(rgb, everyone), one)
+        later = light.on(rgb, everyone, 1)
         assert np.array_equal(later, one) != bool(light.noise), "grain, and only grain, moves"
         assert np.abs(later.astype(float) - one).mean() < 15
+
+
+def test_people_with_the_light_behind_them_are_dark_and_the_rest_is_not():
+    rgb = np.full((64, 96, 3), 150, np.uint8)
+    people = np.zeros((64, 96), np.uint8)
+    people[:, :48] = 255
+    dark = 0
+    for seed in range(60):
+        light = BadLight(np.random.default_rng(seed))
+        with_them, without = light.on(rgb, people), light.on(rgb, None)
+        assert np.array_equal(with_them[:, 48:], without[:, 48:])
+        if light.shade < 1:
+            dark += 1
+            assert with_them[:, :48].mean() < 0.8 * without[:, :48].mean()
+        else:
+            assert np.array_equal(with_them, without)
+    assert 3 <= dark <= 20

@@ -121,6 +121,24 @@ def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
     assert torch.equal(first.rgb, again.rgb) and torch.equal(first.alpha, again.alpha)
 
 
+def test_some_steps_see_fewer_pictures_from_closer_by_and_keep_what_pictures_are_like(
+    recipe, drawn_data
+):
+    recipe = replace(recipe, closer_every=2)
+    usual, closer = plan(recipe, 0), plan(recipe, 3)
+    assert (usual.size, usual.batch, usual.scale) == ((64, 96), 2, 2)
+    assert (closer.size, closer.batch, closer.scale) == ((96, 160), 1, 1)
+    assert plan(recipe, 5).size == (224, 160)  # upright ones as well
+    run = loop.Run(recipe, CPU)
+    norm = next(m for m in run.network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    counted = []
+    for p, clip in (Steps(recipe, load_sources(drawn_data), 0)[i] for i in (0, 3)):
+        assert clip[0].rgb.shape == (p.batch, 3, *(side * p.scale for side in p.size))
+        run.train_step(p, clip)
+        counted.append(int(norm.num_batches_tracked))
+    assert counted == [1, 1]
+
+
 def test_people_in_a_bad_light_are_where_they_were(filmed, drawn_data):
     sources = load_sources(drawn_data)
 
