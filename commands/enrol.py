@@ -19,6 +19,7 @@ import numpy as np
 from configs.schema import ConfigError
 from stream.decode import InputError, open_source
 from stream.identities import IdentityError, checked_name
+from stream.stages import matte_each
 from tracking import Pin, Tracker
 from tracking.roster import Roster, RosterError
 
@@ -95,7 +96,8 @@ def _pictured(path: str, engine: Engine) -> np.ndarray:
     """(1, D) code of the person who fills most of a picture."""
     with open_source(path) as source, closing(source.frames()) as frames:
         frame = next(iter(frames))
-    mattes, _ = engine.step(frame.rgb, engine.start())
+    # looked at once, as frames are: codes are compared with those of a video
+    ((_, mattes),) = matte_each([frame], engine, closer=False)
     if not len(mattes):
         raise InputError(f"{path}: nobody is found in this picture; choose a clearer one")
     largest = int(np.argmax(mattes.alpha.sum((1, 2))))

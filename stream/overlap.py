@@ -40,7 +40,8 @@ def ahead(items: Iterable[T], *, depth: int, name: str) -> Iterator[Iterator[T]]
             getattr(stage, "close", lambda: None)()
         except BaseException as error:
             failure = failure or error
-        if failure is not None:
+        # one that comes through several stages is told where it came up
+        if failure is not None and not getattr(failure, "__notes__", ()):
             failure.add_note(f"in stage {name!r}")
         shelf.finish(failure)
 

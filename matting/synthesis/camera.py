@@ -115,6 +115,11 @@ class BadLight:
         self.mix = (gain * colour[:, None] * rows).astype(np.float32)
         self.lamp = rng.integers(2**31) if rng.random() < 0.4 else None
 
+    @classmethod
+    def sometimes(cls, rng: np.random.Generator, share: float) -> BadLight | None:
+        """One for this `share` of pictures."""
+        return cls(rng) if rng.random() < share else None
+
     def on(self, rgb: np.ndarray, people: np.ndarray | None, moment: int = 0) -> np.ndarray:
         """(H, W, 3) uint8 -> same.  `people`: (H, W) uint8, the alpha of everyone together, or
         None where it is not known to a pixel: then nobody is darker than what is behind."""

@@ -109,10 +109,10 @@ class Steps(Dataset):
         return p, [collate(list(frames), p.scale) for frames in zip(*rows, strict=True)]
 
     def _lit(self, p: Plan, row: int) -> list[Sample]:
-        frames, rng = self._scene(p, row), np.random.default_rng([self.recipe.seed, p.step, row, 4])
-        if rng.random() >= self.recipe.bad_light:
+        rng = np.random.default_rng([self.recipe.seed, p.step, row, 4])
+        frames, light = self._scene(p, row), BadLight.sometimes(rng, self.recipe.bad_light)
+        if light is None:
             return frames
-        light = BadLight(rng)
         return [replace(frame, rgb=light.on(frame.rgb, frame.outline, t))
                 for t, frame in enumerate(frames)]  # fmt: skip
 

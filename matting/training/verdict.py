@@ -84,8 +84,8 @@ def shown(
     """(number, rgb, alpha (P, h, w) or None without people); a fifth of the pictures upright."""
 
     def lit(rgb: np.ndarray, people: np.ndarray | None, *which: int) -> np.ndarray:
-        dice = np.random.default_rng([seed, *which, 4])
-        return BadLight(dice).on(rgb, people) if dice.random() < plan.bad_light else rgb
+        light = BadLight.sometimes(np.random.default_rng([seed, *which, 4]), plan.bad_light)
+        return light.on(rgb, people) if light else rgb
 
     for i in range(plan.scenes):
         upright = size[::-1] if i % 5 == 4 else size

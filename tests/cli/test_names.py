@@ -1,6 +1,7 @@
 """People with names, from the command line to the tracks: enrolled by a picture or by a point."""
 
 import json
+from dataclasses import replace
 
 import av
 import cv2
@@ -100,6 +101,19 @@ def test_what_cannot_be_enrolled_is_said_before_anything_is_written(
     assert run(clip, "-o", tmp_path / "out", "--enroll", wanted) == code
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_somebody_the_network_doubts_is_not_taken_for_the_person_in_the_picture(
+    clip, portrait, tmp_path, capsys
+):
+    class Doubting(SquaresEngine):
+        def step(self, rgb, state):
+            mattes, state = super().step(rgb, state)
+            return replace(mattes, score=mattes.score - 0.6), state
+
+    told = ["--enroll", f"anna={portrait}"]
+    assert run(clip, "-o", tmp_path / "out", *told, engine=Doubting()) == 3
+    assert "nobody is found in this picture" in capsys.readouterr().err
 
 
 def test_a_roster_that_is_something_else_is_refused(clip, tmp_path, capsys):

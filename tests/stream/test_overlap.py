@@ -55,6 +55,17 @@ def test_what_came_before_a_failure_arrives_first_and_the_failure_names_its_stag
     assert failure.value.__notes__ == ["in stage 'decode'"]
 
 
+def test_a_failure_that_comes_through_several_stages_names_the_one_it_came_up_in():
+    with (
+        pytest.raises(ValueError, match="no 3") as failure,
+        ahead(counting(20, fail_at=3), depth=2, name="decode") as numbers,
+        ahead(numbers, depth=2, name="matte") as again,
+    ):
+        list(again)
+
+    assert failure.value.__notes__ == ["in stage 'decode'"]
+
+
 def test_leaving_early_closes_the_stage_on_its_own_thread():
     closed = []
     with ahead(counting(10**9, closed=closed), depth=2, name="numbers") as numbers:
