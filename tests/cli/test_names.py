@@ -108,7 +108,7 @@ def test_somebody_the_network_doubts_is_not_taken_for_the_person_in_the_picture(
     class Doubting(SquaresEngine):
         def step(self, rgb, state):
             mattes, state = super().step(rgb, state)
-            mattes.score -= 0.6
+            np.subtract(mattes.score, 0.6, out=mattes.score)
             return mattes, state
 
     told = ["--enroll", f"anna={portrait}"]
