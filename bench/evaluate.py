@@ -7,6 +7,7 @@
 * dim: the same scenes, the photographs below and the pictures without a person, each in a light no
   camera likes (BadLight of matting/synthesis/camera.py): too dark, of one colour, gray, hazy,
   glaring, or behind the people.  Seen once.
+* headless: other made scenes, of people whose heads are all out of the picture.  Seen once.
 * flicker: made scenes, moving, as shown: dtSSD with every frame matted by itself, as
   it is, and with mattes compared over time (stream/steady.py, as configs/thorough.yaml has it).
 * photographs: Penn-Fudan, the 20 kept out of training (bench/evaluate_photos.py).
@@ -236,6 +237,23 @@ def dim(
     return part
 
 
+def headless(engine: Engine, sources: material.Sources, count: int) -> Part:
+    part, made = Part("headless"), _Made()
+    for i in range(count):
+        sample = render(random_scene(sources, SIZE, [SEED, 1, i], photos=0.0, headless=1.0))
+        truth = sample.alpha.astype(np.float32) / 255
+        alpha = photographed(engine, sample.rgb, CONFIDENT, False)
+        worst = made.add(alpha, truth)
+        part.note(worst, f"scene {i}", sample.rgb, tinted(sample.rgb, truth),
+                  tinted(sample.rgb, alpha))  # fmt: skip
+    part.figures = {
+        "mean IoU, missed = 0": float(np.mean(made.overlaps)),
+        "found at IoU 0.5": float(np.mean(np.array(made.overlaps) >= 0.5)),
+        "extra people a picture": made.extra / max(1, count),
+    }
+    return part
+
+
 class Forgetful:
     """An engine that is told nothing of the frames before."""
 
@@ -428,7 +446,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
         prog="python -m bench.evaluate", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    kinds = ("scenes", "dim", "flicker", "photographs", "clip", "webcams", "empty")
+    kinds = ("scenes", "dim", "headless", "flicker", "photographs", "clip", "webcams", "empty")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("out/eval"), metavar="DIR")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds, help="some kinds only")
@@ -453,6 +471,7 @@ def main(argv: Sequence[str] | None = None, *, load_engine: LoadEngine | None = 
             makers = {
                 "scenes": lambda: scenes(engine, settings, held_out, chosen.scenes),
                 "dim": lambda: dim(engine, held_out, chosen.scenes, data / "scenes", nobody()),
+                "headless": lambda: headless(engine, held_out, chosen.scenes),
                 "flicker": lambda: moving(engine, settings, held_out, chosen.clips),
                 "photographs": lambda: photographs(engine, settings, data / "scenes"),
                 "clip": lambda: bedroom(engine, settings, data / "clips" / "bedroom.mp4"),

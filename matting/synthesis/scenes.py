@@ -298,6 +298,17 @@ def random_actor(
     )  # fmt: skip
 
 
+def without_head(actor: Actor, rng: np.random.Generator) -> Actor:
+    """The same person, so that the picture begins below their chin: a trunk, or only legs."""
+    grounded = actor.cutout.grounded
+    above = rng.uniform(0.2, 0.75) if grounded else rng.uniform(0.5, 0.8)  # of them
+    seen = rng.uniform(0.5, 1.6) if grounded else rng.uniform(1.0, 1.5)  # of the picture, or more
+    return replace(
+        actor, foot=(actor.foot[0], float(seen)), height=float(seen / (1 - above)),
+        turn=float(np.clip(actor.turn, -0.1, 0.1)),
+    )  # fmt: skip
+
+
 def random_thing(sources: Sources, size: tuple[int, int], rng: np.random.Generator) -> Actor:
     """Something that is no one, in front: a table edge, a plant, a chair back."""
     texture = sources.backgrounds[rng.integers(len(sources.backgrounds))]
@@ -323,11 +334,12 @@ def random_thing(sources: Sources, size: tuple[int, int], rng: np.random.Generat
 
 def random_scene(
     sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, photos: float = 0.35,
-    empty: float = 0.0,
+    empty: float = 0.0, headless: float = 0.0,
 ) -> Scene:  # fmt: skip
     """The scene of this seed: 0 to 6 people over an empty background, or, with probability
     `photos`, a labelled photograph, sometimes with one more person in front of it.  A share `empty`
-    of the former shows nobody, beside those that are empty anyway."""
+    of the former shows nobody, beside those that are empty anyway, and of a share `headless` of the
+    people the head is out of the picture."""
     rng = np.random.default_rng(seed)
     actors: list[Actor] = []
     ids, instances = None, True
@@ -354,6 +366,9 @@ def random_scene(
         near = actors[-1] if actors else None
         actor = random_actor(someone(), size, rng, near, 0.0)
         actors.append(replace(actor, id=i + 1))
+    if headless:
+        dice = np.random.default_rng([*np.atleast_1d(seed).tolist(), 5])
+        actors = [without_head(a, dice) if dice.random() < headless else a for a in actors]
     order = np.argsort([a.foot[1] + rng.normal(0, 0.15) for a in actors])  # nearer is lower
     actors = [actors[i] for i in order]
     while rng.random() < 0.2:
@@ -389,9 +404,9 @@ def _shadowed(
 
 def sequence(
     sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, frames: int,
-    rate: float, photos: float = 0.0, empty: float = 0.0,
+    rate: float, photos: float = 0.0, empty: float = 0.0, headless: float = 0.0,
 ) -> Iterator[Sample]:  # fmt: skip
     """The same scene over time: everyone with a motion of their own, the camera with its shake."""
-    scene = random_scene(sources, size, seed, photos=photos, empty=empty)
+    scene = random_scene(sources, size, seed, photos=photos, empty=empty, headless=headless)
     for i in range(frames):
         yield render(scene, i / rate)

@@ -119,6 +119,7 @@ class Steps(Dataset):
     def _scene(self, p: Plan, row: int) -> list[Sample]:
         size = (p.size[0] * p.scale, p.size[1] * p.scale)
         seed, learned = [self.recipe.seed, p.step, row], self.recipe.frames
+        who = {name: getattr(self.recipe, name) for name in ("photos", "empty", "headless")}
         films, dice = self.sources.films, np.random.default_rng([*seed, 3])
         if films and dice.random() < self.recipe.films:
             places = self.sources.backgrounds
@@ -126,14 +127,12 @@ class Steps(Dataset):
             rate = float(dice.choice(RATES))
             return list(film(folder, place, size, dice, frames=p.before + learned, rate=rate))
         if p.before + learned == 1:
-            return [render(random_scene(self.sources, size, seed, photos=self.recipe.photos,
-                                        empty=self.recipe.empty))]  # fmt: skip
+            return [render(random_scene(self.sources, size, seed, **who))]
         rng = np.random.default_rng([*seed, 1])
         rate = float(rng.choice(RATES))
 
         def filmed(seed: list[int], frames: int) -> list[Sample]:
-            return list(sequence(self.sources, size, seed, frames=frames, rate=rate,
-                                 photos=self.recipe.photos, empty=self.recipe.empty))  # fmt: skip
+            return list(sequence(self.sources, size, seed, frames=frames, rate=rate, **who))
 
         if p.before and rng.random() < self.recipe.cuts:
             return filmed([*seed, 2], p.before) + filmed(seed, learned)

@@ -44,6 +44,7 @@ LEARNING = ("judges", "hidden", "epochs", "rate", "decay", "dropout", "seed")
 class Plan:
     scenes: int = 3000  # made, a share of them labelled photographs
     photos: float = 0.3
+    headless: float = 0.0  # share of their people whose head is out of the picture
     crops: int = 3  # of every picture without people
     bad_light: float = 0.0  # share of these pictures in a light no camera likes
     exam: int = 120  # made scenes of held-out people
@@ -89,7 +90,8 @@ def shown(
 
     for i in range(plan.scenes):
         upright = size[::-1] if i % 5 == 4 else size
-        sample = render(random_scene(sources, upright, [seed, i], photos=plan.photos))
+        sample = render(random_scene(sources, upright, [seed, i], photos=plan.photos,
+                                     headless=plan.headless))  # fmt: skip
         if sample.instances:
             yield i, lit(sample.rgb, sample.outline, i), sample.alpha
     for i, background in enumerate(sources.backgrounds):

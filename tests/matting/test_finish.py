@@ -197,6 +197,16 @@ def test_lessons_in_a_bad_light_show_the_same_people_and_places(drawn_data):
         assert alpha is None if same is None else np.array_equal(alpha, same)
 
 
+def test_lessons_show_people_whose_head_is_out_of_the_picture(drawn_data):
+    sources = load_sources(drawn_data)
+    plan = verdict.Plan(scenes=12, crops=0, photos=0.0, headless=1.0)
+
+    people = [one for _, _, alpha in verdict.shown(plan, sources, (64, 96), 1) for one in alpha]
+
+    assert len(people) > 6
+    assert np.mean([one[0].any() for one in people]) > 0.7  # some are behind others there
+
+
 def test_an_untrained_network_is_not_judged():
     data = made_trials(1)
     nobody = replace(data, somebody=torch.zeros_like(data.somebody))

@@ -72,6 +72,26 @@ def test_as_many_scenes_show_nobody_as_was_asked_for(drawn_data):
     assert 80 < nobody < 130  # half, and 7 per cent of the rest
 
 
+def test_the_heads_of_as_many_people_as_asked_are_out_of_the_picture(drawn_data):
+    sources = load(drawn_data)
+
+    def scenes(share: float) -> list[Scene]:
+        return [random_scene(sources, SIZE, [9, i], photos=0.0, headless=share) for i in range(60)]
+
+    def above(actor: Actor) -> float:
+        return (actor.height - actor.foot[1]) / actor.height  # share of a body above the picture
+
+    every, some, none = (
+        [actor for scene in scenes(share) for actor in scene.actors if actor.person]
+        for share in (1.0, 0.3, 0.0)
+    )
+    assert len(every) == len(some) == len(none) > 60
+    assert all(0.19 < above(actor) < 0.81 and actor.foot[1] >= 0.5 for actor in every)
+    cut = np.mean([above(actor) > 0.19 for actor in some])
+    assert 0.2 < cut - np.mean([above(actor) > 0.19 for actor in none]) < 0.4
+    assert all(actor.foot[1] >= 1 for actor in every if not actor.cutout.grounded)
+
+
 def test_people_of_a_moving_scene_keep_their_ids_and_move_as_told(drawn_data):
     walker = standing(block((200, 0, 0)), 40, 7, motion=Motion(speed=(0.5, 0.0)))
     scene = Scene(SIZE, np.zeros((*SIZE, 3), np.uint8), [walker])
