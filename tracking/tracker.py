@@ -490,7 +490,8 @@ class Tracker:
         if trust >= ENOUGH_TRUST and missing.any() and doubted.any():
             allowed = (confirmed & missing)[:, None] & doubted & (agreement >= FULL_AGREEMENT)
             within = wanted.coast_seconds
-            pairs.settle(agreement, self._strides(known, seen, agreement, allowed, within))
+            near = self._strides(known, seen, agreement, allowed, within, half_hidden=True)
+            pairs.settle(agreement, near)
 
         # stage 3: what confident detections are left may be someone still tentative
         if not confirmed.all():
@@ -509,10 +510,11 @@ class Tracker:
 
     def _strides(
         self, known: _Known, seen: _Seen, agreement: np.ndarray, where: np.ndarray,
-        within: float = STRIDE_SECONDS,
+        within: float = STRIDE_SECONDS, half_hidden: bool = False,
     ) -> np.ndarray:  # fmt: skip
         """(n, m) bool, of the pairings `where`: nobody else is as like, and they were seen `within`
-        so many seconds and could be there by now."""
+        so many seconds and could be there by now.  What shows of people who are `half_hidden` is
+        now on one side of whoever hides them and now on the other, and less tall than they are."""
         if not where.any():
             return where
         fast = where & (agreement >= agreement.max(0))
@@ -520,8 +522,10 @@ class Tracker:
         since = (self._seconds or 0.0) - known.seen_seconds[rows]
         last, now = centres_and_sizes(known.box[rows]), centres_and_sizes(seen.box)
         away = np.hypot(now[:, 0] - last[:, :1], now[:, 1] - last[:, 1:2])
-        strides = STRIDE * np.minimum(since, STRIDE_SECONDS) * (since <= within)
-        fast[rows] &= away <= (strides * last[:, 3])[:, None]
+        walked, tall = np.minimum(since, STRIDE_SECONDS)[:, None], last[:, 3:4]
+        if half_hidden:
+            walked, tall = np.full_like(walked, STRIDE_SECONDS), np.maximum(tall, now[:, 3])
+        fast[rows] &= (away <= STRIDE * walked * tall) & (since <= within)[:, None]
         return fast
 
     def _best_overlap(

@@ -479,6 +479,18 @@ def test_a_sliver_behind_someone_that_looks_like_nobody_keeps_its_number():
     assert names.tolist() == [1, 2]
 
 
+def test_another_part_of_someone_half_hidden_is_theirs_at_once():
+    """A shoulder on one side of whoever hides them, then, after a frame, a leg on the other."""
+    hides, whole = Person(x=70, look=1), Person(x=90, look=2)
+    shoulder = Person(x=62, look=2, width=4, height=5)
+    leg = Person(x=85, look=2, width=6, height=14, score=0.6)
+
+    numbers = live([[hides, whole]] * 20 + [[hides, shoulder]] * 4 + [[hides]] + [[hides, leg]] * 3)
+
+    assert numbers[:20] == [[1, 2]] * 20
+    assert numbers[-3:] == [[1, 2]] * 3
+
+
 def test_whoever_comes_half_seen_is_theirs_from_the_first_frame_that_can_still_be_named():
     """They step from behind a door: doubted for some frames, then believed."""
     stays, nobody = Person(x=110, look=1), Person(x=80, height=20, look=3, score=0.3)
