@@ -18,7 +18,7 @@ from matting.synthesis.sources import Sources
 from matting.training.recipe import Recipe
 
 RATES = (30.0, 15.0, 8.0, 4.0)  # of moving scenes, frames a second
-CLOSER = 3  # times the usual pixels, as of photographs (engines/closer.py), in a third as many pictures
+CLOSER = 3  # times the usual pixels, as photographs have (engines/closer.py), in a third as many
 MOST = 8  # people of a picture whose labels are carried; the smallest are left out
 
 

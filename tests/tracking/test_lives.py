@@ -480,15 +480,18 @@ def test_a_sliver_behind_someone_that_looks_like_nobody_keeps_its_number():
 
 
 def test_another_part_of_someone_half_hidden_is_theirs_at_once():
-    """A shoulder on one side of whoever hides them, then, after a frame, a leg on the other."""
-    hides, whole = Person(x=70, look=1), Person(x=90, look=2)
-    shoulder = Person(x=62, look=2, width=4, height=5)
-    leg = Person(x=85, look=2, width=6, height=14, score=0.6)
+    """Less and less of them to the left of whoever hides them, then, a frame later, a leg below."""
+    hides, whole = Person(x=70, look=1), Person(x=50, look=2)
+    less = [
+        Person(x=50 + 2 * i, width=20 - 2 * i, height=height, look=2)
+        for i, height in enumerate((45, 34, 25, 18, 13, 10))
+    ]
+    leg = Person(x=78, y=32, width=10, height=20, look=2, score=0.65)
+    frames = [[hides, whole]] * 20 + [[hides, shoulder] for shoulder in less]
 
-    numbers = live([[hides, whole]] * 20 + [[hides, shoulder]] * 4 + [[hides]] + [[hides, leg]] * 3)
+    numbers = live([*frames, [hides], *[[hides, leg]] * 3])
 
-    assert numbers[:20] == [[1, 2]] * 20
-    assert numbers[-3:] == [[1, 2]] * 3
+    assert numbers[-3:] == numbers[:3] == [[2, 1]] * 3
 
 
 def test_whoever_comes_half_seen_is_theirs_from_the_first_frame_that_can_still_be_named():
