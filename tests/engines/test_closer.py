@@ -114,13 +114,13 @@ def test_in_a_photograph_somebody_small_is_found_whom_a_frame_of_a_video_misses(
     def people(mattes):
         return int((mattes.score > 0.6).sum())
 
-    assert people(engine.step(far_away, engine.start())[0]) == 1
-    assert people(engine.still(far_away, closer=False)) == 1
+    assert people(engine.step(far_away, engine.start())[0]) == 0
+    assert people(engine.still(far_away, closer=False)) == 0
     found = engine.still(far_away)
-    assert people(found) == 2
+    assert people(found) == 1
     assert found.alpha.shape[1:] == far_away.shape[:2] and found.alpha.sum(0).max() <= 1 + 1e-5
-    for matte in found.alpha[:2] > 0.5:
-        assert matte.sum() > 1000 and matte[-108:, :192].sum() > 0.99 * matte.sum()
+    matte = found.alpha[0] > 0.5
+    assert matte.sum() > 1000 and matte[-108:, :192].sum() > 0.99 * matte.sum()
 
 
 def test_looking_once_is_as_a_frame_of_a_video_is_seen(engine, far_away):
