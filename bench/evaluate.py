@@ -158,6 +158,13 @@ class _Made:
         self.extra += len(alpha) - len(got)
         return 1 - min(mine, default=1.0) + 0.3 * (len(alpha) - len(got))
 
+    def found(self) -> dict[str, float]:
+        return {
+            "mean IoU, missed = 0": float(np.mean(self.overlaps)),
+            "found at IoU 0.5": float(np.mean(np.array(self.overlaps) >= 0.5)),
+            "extra people a picture": self.extra / max(1, len(self.answers)),
+        }
+
     def figures(self, truths: list[np.ndarray], kind: str) -> dict[str, float]:
         shares = np.array([float(one.mean()) for truth in truths for one in truth])
         plain, overlaps = shares >= PLAIN, np.array(self.overlaps)
@@ -227,9 +234,7 @@ def dim(
     photos = photo_scores(shot)
     part.figures = {
         "made scenes: MAD x 1000 over the person's box": float(np.mean(made.boxed)),
-        "made scenes: mean IoU, missed = 0": float(np.mean(made.overlaps)),
-        "made scenes: found at IoU 0.5": float(np.mean(np.array(made.overlaps) >= 0.5)),
-        "made scenes: extra people a picture": made.extra / max(1, count),
+        **{f"made scenes: {what}": value for what, value in made.found().items()},
         "photographs: mean IoU of people found": photos.mean_iou,
         "photographs: recall of people taller than a quarter": photos.recall,
         "false people per 100 pictures": 100 * false / max(1, pictures),
@@ -246,11 +251,7 @@ def headless(engine: Engine, sources: material.Sources, count: int) -> Part:
         worst = made.add(alpha, truth)
         part.note(worst, f"scene {i}", sample.rgb, tinted(sample.rgb, truth),
                   tinted(sample.rgb, alpha))  # fmt: skip
-    part.figures = {
-        "mean IoU, missed = 0": float(np.mean(made.overlaps)),
-        "found at IoU 0.5": float(np.mean(np.array(made.overlaps) >= 0.5)),
-        "extra people a picture": made.extra / max(1, count),
-    }
+    part.figures = made.found()
     return part
 
 

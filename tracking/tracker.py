@@ -489,8 +489,7 @@ class Tracker:
         doubted = (seen.score >= DOUBTED_SCORE) & (seen.score < wanted.birth_score)
         if trust >= ENOUGH_TRUST and missing.any() and doubted.any():
             allowed = (confirmed & missing)[:, None] & doubted & (agreement >= FULL_AGREEMENT)
-            within = wanted.coast_seconds
-            near = self._strides(known, seen, agreement, allowed, within, half_hidden=True)
+            near = self._strides(known, seen, agreement, allowed, half_hidden=True)
             pairs.settle(agreement, near)
 
         # stage 3: what confident detections are left may be someone still tentative
@@ -510,10 +509,10 @@ class Tracker:
 
     def _strides(
         self, known: _Known, seen: _Seen, agreement: np.ndarray, where: np.ndarray,
-        within: float = STRIDE_SECONDS, half_hidden: bool = False,
+        half_hidden: bool = False,
     ) -> np.ndarray:  # fmt: skip
-        """(n, m) bool, of the pairings `where`: nobody else is as like, and they were seen `within`
-        so many seconds and could be there by now.  What shows of people who are `half_hidden` is
+        """(n, m) bool, of the pairings `where`: nobody else is as like, and they were seen a moment
+        ago and could be there by now.  What shows of people who are `half_hidden` is
         now on one side of whoever hides them and now on the other, and less tall than they are."""
         if not where.any():
             return where
@@ -522,9 +521,10 @@ class Tracker:
         since = (self._seconds or 0.0) - known.seen_seconds[rows]
         last, now = centres_and_sizes(known.box[rows]), centres_and_sizes(seen.box)
         away = np.hypot(now[:, 0] - last[:, :1], now[:, 1] - last[:, 1:2])
-        walked, tall = np.minimum(since, STRIDE_SECONDS)[:, None], last[:, 3:4]
+        within, walked, tall = STRIDE_SECONDS, since[:, None], last[:, 3:4]
         if half_hidden:
-            walked, tall = np.full_like(walked, STRIDE_SECONDS), np.maximum(tall, now[:, 3])
+            within, walked = self.settings.coast_seconds, np.array(STRIDE_SECONDS)
+            tall = np.maximum(tall, now[:, 3])
         fast[rows] &= (away <= STRIDE * walked * tall) & (since <= within)[:, None]
         return fast
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from engines.closer import CLOSER  # noqa: E402
 from matting.network import live  # noqa: E402
 from matting.network.backbone import MobileNetV2  # noqa: E402
 from matting.network.looks import Looks  # noqa: E402
@@ -16,8 +17,8 @@ from matting.network.memory import Memory, places, remembered  # noqa: E402
 from matting.network.pose import Pose  # noqa: E402
 from matting.network.verdict import Verdict  # noqa: E402
 from matting.synthesis.sources import load as load_sources  # noqa: E402
+from matting.training import data, loop, movenet  # noqa: E402
 from matting.training import expected as expecting  # noqa: E402
-from matting.training import loop, movenet  # noqa: E402
 from matting.training.average import average  # noqa: E402
 from matting.training.data import Steps, plan  # noqa: E402
 from matting.training.expected import expected  # noqa: E402
@@ -124,6 +125,7 @@ def test_what_a_step_trains_on_follows_from_its_number(recipe, drawn_data):
 def test_some_steps_see_fewer_pictures_from_closer_by_and_keep_what_pictures_are_like(
     recipe, drawn_data
 ):
+    assert data.CLOSER == CLOSER, "photographs are looked at as was learned"
     recipe = replace(recipe, closer_every=2)
     usual, closer = plan(recipe, 0), plan(recipe, 3)
     assert (usual.size, usual.batch, usual.scale) == ((64, 96), 2, 2)
