@@ -2,8 +2,9 @@
 
 Who is small, or half hidden, is often found at one size only, and an outline that both agree on is
 better than either (multi-scale testing).  Whoever both have is their mean, by how much either is
-believed, before anything is drawn.  Everyone else is taken as they are, but for who is large and
-stands where others are in the closer answer only: from close by, a group can look like one person.
+believed, before anything is drawn.  Everyone else is taken as they are, but for what only the
+closer answer has and is no one more: from close by, a group can look like one person, and an arm
+like somebody of its own.
 docs/decisions/0016-photographs-twice.md.
 """
 
@@ -17,6 +18,7 @@ from engines.people import SURE_SCORE, Answer, overlaps
 
 CLOSER = 3  # times the pixels
 SAME = 0.35  # overlap of the location maps of two answers from which they may be of one person
+PART = 0.7  # of what somebody claims, claimed as firmly by another: then they are a part of them
 LARGE = 0.1  # share of the picture from which nobody needs to be looked at more closely
 
 
@@ -24,10 +26,12 @@ def together(usual: Answer, closer: Answer) -> Answer:
     """One answer for both, on the grids of the closer one; codes of nobody are in it as well."""
     usual = _on_grids_of(closer, usual)
     one, two = _pairs(usual, closer)
-    believed, again = np.square(usual.score[one]), np.square(closer.score[two])
+    part = _parts(closer)
+    part[two[usual.score[one] >= SURE_SCORE]] = False  # both answers have them
+    believed, again = np.square(usual.score[one]), np.square(closer.score[two] * ~part[two])
     # rows of the result: pairs, then those of either answer alone
     alone_one = np.setdiff1d(np.arange(len(usual.score)), one)
-    alone_two = np.setdiff1d(np.flatnonzero(~_lumps(usual, closer)), two)
+    alone_two = np.setdiff1d(np.flatnonzero(~(_lumps(usual, closer) | part)), two)
     share = np.concatenate([
         believed / np.maximum(believed + again, 1e-9),
         np.ones_like(alone_one), np.zeros_like(alone_two),
@@ -75,6 +79,15 @@ def _lumps(usual: Answer, closer: Answer) -> np.ndarray:
     known = usual.location[usual.score >= SURE_SCORE].max(0, initial=0.0)
     inside = (closer.location * known).sum((1, 2)) > 0.5 * closer.location.sum((1, 2))
     return inside & (closer.location.mean((1, 2)) > LARGE)
+
+
+def _parts(answer: Answer) -> np.ndarray:
+    """(N,) bool: the codes whose place is another's, who is believed more and sure."""
+    maps = answer.location.reshape(len(answer.score), -1)
+    common = maps @ maps.T
+    within = common / np.maximum(common.diagonal(), 1e-6)[:, None]
+    more = (answer.score >= SURE_SCORE) & (answer.score > answer.score[:, None])
+    return (within * more).max(1, initial=0.0) >= PART
 
 
 def _pairs(usual: Answer, closer: Answer) -> tuple[np.ndarray, np.ndarray]:

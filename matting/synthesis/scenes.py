@@ -309,6 +309,16 @@ def without_head(actor: Actor, rng: np.random.Generator) -> Actor:
     )  # fmt: skip
 
 
+def close_up(actor: Actor, aspect: float, rng: np.random.Generator) -> Actor:
+    """The same person so near that a face can fill the picture, if their own picture was of less
+    than a whole figure: of one, too few pixels are a face."""
+    if actor.cutout.grounded:
+        return actor
+    height = float(np.exp(rng.uniform(np.log(1.6), np.log(4.5))))
+    foot = rng.uniform(0.2, 0.8) * aspect, rng.uniform(-0.25, 0.15) + height
+    return replace(actor, foot=foot, height=height)
+
+
 def random_thing(sources: Sources, size: tuple[int, int], rng: np.random.Generator) -> Actor:
     """Something that is no one, in front: a table edge, a plant, a chair back."""
     texture = sources.backgrounds[rng.integers(len(sources.backgrounds))]
@@ -334,12 +344,12 @@ def random_thing(sources: Sources, size: tuple[int, int], rng: np.random.Generat
 
 def random_scene(
     sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, photos: float = 0.35,
-    empty: float = 0.0, headless: float = 0.0,
+    empty: float = 0.0, headless: float = 0.0, close_ups: float = 0.0,
 ) -> Scene:  # fmt: skip
     """The scene of this seed: 0 to 6 people over an empty background, or, with probability
     `photos`, a labelled photograph, sometimes with one more person in front of it.  A share `empty`
-    of the former shows nobody, beside those that are empty anyway, and of a share `headless` of the
-    people the head is out of the picture."""
+    of the former shows nobody, beside those that are empty anyway; of a share `headless` of the
+    people the head is out of the picture, and a share `close_ups` of half figures is very near."""
     rng = np.random.default_rng(seed)
     actors: list[Actor] = []
     ids, instances = None, True
@@ -369,6 +379,9 @@ def random_scene(
     if headless:
         dice = np.random.default_rng([*np.atleast_1d(seed).tolist(), 5])
         actors = [without_head(a, dice) if dice.random() < headless else a for a in actors]
+    if close_ups:
+        dice, aspect = np.random.default_rng([*np.atleast_1d(seed).tolist(), 6]), size[1] / size[0]
+        actors = [close_up(a, aspect, dice) if dice.random() < close_ups else a for a in actors]
     order = np.argsort([a.foot[1] + rng.normal(0, 0.15) for a in actors])  # nearer is lower
     actors = [actors[i] for i in order]
     while rng.random() < 0.2:
@@ -404,9 +417,10 @@ def _shadowed(
 
 def sequence(
     sources: Sources, size: tuple[int, int], seed: Sequence[int] | int, *, frames: int,
-    rate: float, photos: float = 0.0, empty: float = 0.0, headless: float = 0.0,
+    rate: float, **shares: float,
 ) -> Iterator[Sample]:  # fmt: skip
-    """The same scene over time: everyone with a motion of their own, the camera with its shake."""
-    scene = random_scene(sources, size, seed, photos=photos, empty=empty, headless=headless)
+    """The scene of this seed over time, everyone with a motion of their own, the camera with its
+    shake; `shares` as in `random_scene`, `photos` being 0 unless it is said."""
+    scene = random_scene(sources, size, seed, **{"photos": 0.0, **shares})
     for i in range(frames):
         yield render(scene, i / rate)

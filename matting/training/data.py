@@ -119,7 +119,8 @@ class Steps(Dataset):
     def _scene(self, p: Plan, row: int) -> list[Sample]:
         size = (p.size[0] * p.scale, p.size[1] * p.scale)
         seed, learned = [self.recipe.seed, p.step, row], self.recipe.frames
-        who = {name: getattr(self.recipe, name) for name in ("photos", "empty", "headless")}
+        shares = ("photos", "empty", "headless", "close_ups")
+        who = {name: getattr(self.recipe, name) for name in shares}
         films, dice = self.sources.films, np.random.default_rng([*seed, 3])
         if films and dice.random() < self.recipe.films:
             places = self.sources.backgrounds

@@ -53,6 +53,7 @@ class Recipe:
     films: float = 0.1  # share of scenes that are sequences of `rendered`, where it has any
     empty: float = 0.0  # share of made scenes without anyone, beside those that chance leaves empty
     headless: float = 0.0  # share of people in made scenes whose head is out of the picture
+    close_ups: float = 0.0  # share of half figures in made scenes whose face may fill the picture
     teach: float = 0.5  # share of pictures whose seeds are given, falling to 0 at half the run
     expected: float = 0.55  # share of pictures told where everyone was, more or less (expected.py)
     frames: int = 1  # of each scene that are learned from in a step

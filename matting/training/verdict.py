@@ -4,7 +4,7 @@ The network looks at made scenes, labelled photographs and many pictures without
 code it half believes in becomes a *trial*: what it claims, and whether somebody is there.  A small
 network learns from these; several are trained, each without a share of the pictures, and added up
 into one.  On the pictures with people each did not see, the bar is set: where people who are
-missed and things that pass are fewest together.
+missed and things that pass are fewest together, somebody missed counting as `Plan.missed` things.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REMEMBERED = 2  # times; a thing that is remembered is believed in more from fra
 
 
 # of `Plan`: not what is seen
-LEARNING = ("judges", "hidden", "epochs", "rate", "decay", "dropout", "seed")
+LEARNING = ("judges", "hidden", "epochs", "rate", "decay", "dropout", "missed", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Plan:
     scenes: int = 3000  # made, a share of them labelled photographs
     photos: float = 0.3
     headless: float = 0.0  # share of their people whose head is out of the picture
+    close_ups: float = 0.0  # share of their half figures whose face may fill the picture
     crops: int = 3  # of every picture without people
     bad_light: float = 0.0  # share of these pictures in a light no camera likes
     exam: int = 120  # made scenes of held-out people
@@ -55,6 +56,7 @@ class Plan:
     rate: float = 2e-3
     decay: float = 0.1
     dropout: float = 0.3
+    missed: float = 1.0  # somebody who is missed is as bad as so many things that pass
     seed: int = 0  # of the judges, beside that of all lessons
 
 
@@ -91,7 +93,8 @@ def shown(
     for i in range(plan.scenes):
         upright = size[::-1] if i % 5 == 4 else size
         sample = render(random_scene(sources, upright, [seed, i], photos=plan.photos,
-                                     headless=plan.headless))  # fmt: skip
+                                     headless=plan.headless,
+                                     close_ups=plan.close_ups))  # fmt: skip
         if sample.instances:
             yield i, lit(sample.rgb, sample.outline, i), sample.alpha
     for i, background in enumerate(sources.backgrounds):
@@ -184,7 +187,7 @@ def fitted(plan: Plan, data: Trials, code: int, seed: int) -> Verdict:
         with torch.inference_mode():
             unseen[aside] = judges[-1](seen[aside])[:, 0]
     used = data.clear & ~data.empty
-    bar = fairest(unseen[used], data.somebody[used])
+    bar = fairest(unseen[used], data.somebody[used], plan.missed)
     with torch.no_grad():
         made.read.weight.copy_(torch.cat([j[1].weight for j in judges]))
         made.read.bias.copy_(torch.cat([j[1].bias for j in judges]))
@@ -193,10 +196,11 @@ def fitted(plan: Plan, data: Trials, code: int, seed: int) -> Verdict:
     return made.eval()
 
 
-def fairest(score: Tensor, somebody: Tensor) -> Tensor:
-    """The bar, of scores (T,), above which people less others are most."""
+def fairest(score: Tensor, somebody: Tensor, missed: float) -> Tensor:
+    """The bar, of scores (T,), above which people, each worth `missed` others, less others are
+    most."""
     order = score.argsort(descending=True)
-    gain = torch.where(somebody[order], 1, -1).cumsum(0)
+    gain = torch.where(somebody[order], missed, -1.0).cumsum(0)
     last = int(gain.argmax())  # the last that passes
     below = order[min(last + 1, len(order) - 1)]
     return (score[order[last]] + score[below]) / 2

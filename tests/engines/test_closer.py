@@ -91,6 +91,19 @@ def test_a_group_that_looks_like_one_person_from_close_by_is_not_one_more():
     assert len(nobody_there.score) == 2
 
 
+def test_an_arm_that_looks_like_somebody_from_close_by_is_not_one_more():
+    arm = (3, 2, 5, 5)
+    closer = answer([LEFT, arm], scale=2)
+    unsure = answer([LEFT, arm])._replace(score=np.float32([0.9, 0.2]))
+    for usual in (answer([LEFT]), unsure):
+        both = together(usual, closer)
+        assert (both.score >= 0.5).sum() == 1
+        assert both.location[0].sum() == pytest.approx(closer.location[0].sum(), rel=0.1)
+    assert (together(answer([LEFT, arm]), closer).score >= 0.5).sum() == 2, "both answers have it"
+    elsewhere = answer([LEFT, (4, 2, 9, 5)], scale=2)
+    assert (together(answer([LEFT]), elsewhere).score >= 0.5).sum() == 2, "a part of it is not all"
+
+
 @pytest.fixture(scope="module")
 def engine():
     loaded = load_engine(["openvino"], ROOT / "weights", in_flight=2)

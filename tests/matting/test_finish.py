@@ -62,9 +62,16 @@ def test_verdict_passes_as_many_people_and_far_fewer_things():
 def test_the_bar_lies_where_misses_and_strangers_are_fewest():
     score = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0])
     somebody = torch.tensor([True, True, False, True, True, False, False])
-    assert verdict.fairest(score, somebody) == 0.5
-    assert verdict.fairest(-score, ~somebody) == -0.5
-    assert verdict.fairest(score, torch.ones(7, dtype=torch.bool)) == -1.0
+    assert verdict.fairest(score, somebody, 1) == 0.5
+    assert verdict.fairest(-score, ~somebody, 1) == -0.5
+    assert verdict.fairest(score, torch.ones(7, dtype=torch.bool), 1) == -1.0
+
+
+def test_the_bar_is_lower_where_misses_weigh_more():
+    score = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
+    somebody = torch.tensor([True, False, False, True, False])
+    assert verdict.fairest(score, somebody, 1) == 4.5
+    assert verdict.fairest(score, somebody, 3) == 1.5
 
 
 def test_second_answers_for_a_person_teach_nothing():

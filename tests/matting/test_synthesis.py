@@ -1,12 +1,14 @@
 """What is known of a made picture is exactly true of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from matting.synthesis import films
 from matting.synthesis.camera import BadLight
 from matting.synthesis.scenes import Actor, Motion, Scene, random_scene, render, sequence
-from matting.synthesis.sources import Cutout, DataError, load
+from matting.synthesis.sources import Cutout, DataError, Sources, load
 
 SIZE = (96, 160)
 
@@ -90,6 +92,24 @@ def test_the_heads_of_as_many_people_as_asked_are_out_of_the_picture(drawn_data)
     cut = np.mean([above(actor) > 0.19 for actor in some])
     assert 0.2 < cut - np.mean([above(actor) > 0.19 for actor in none]) < 0.4
     assert all(actor.foot[1] >= 1 for actor in every if not actor.cutout.grounded)
+
+
+def test_half_figures_come_near_where_close_ups_are_asked_for_and_nobody_else_does(drawn_data):
+    sources = load(drawn_data)
+    half = replace(sources, cutouts=[replace(one, grounded=False) for one in sources.cutouts])
+
+    def people(sources: Sources, share: float) -> list[Actor]:
+        scenes = (random_scene(sources, SIZE, [9, i], photos=0.0, close_ups=share)
+                  for i in range(60))  # fmt: skip
+        return [actor for scene in scenes for actor in scene.actors if actor.person]
+
+    near, some, usual = (people(half, share) for share in (1.0, 0.3, 0.0))
+    assert len(near) == len(some) == len(usual) > 60
+    assert all(actor.height > 1.5 and actor.foot[1] > 1 for actor in near)  # they go on below
+    assert all(abs(actor.foot[1] - actor.height) < 0.3 for actor in near)  # and begin at the top
+    assert 0.2 < np.mean([actor.height > 1.5 for actor in some]) < 0.4
+    assert all(actor.height < 1.5 for actor in usual)
+    assert [a.height for a in people(sources, 1.0)] == [a.height for a in people(sources, 0.0)]
 
 
 def test_people_of_a_moving_scene_keep_their_ids_and_move_as_told(drawn_data):
