@@ -173,14 +173,12 @@ class _Made:
             f"MAD x 1000 over the picture{kind}": float(np.mean(self.errors)),
             f"MAD x 1000 over the person's box{kind}": float(np.mean(self.boxed)),
             f"IMQ (MAD){kind}": matting_quality(pairs).imq,
-            f"mean IoU, missed = 0{kind}": float(np.mean(overlaps)),
-            f"found at IoU 0.5{kind}": float(np.mean(overlaps >= 0.5)),
+            **{f"{what}{kind}": value for what, value in self.found().items()},
             f"of those who fill {PLAIN:.0%} of the picture: MAD x 1000 over the box{kind}": float(
                 np.mean(np.array(self.boxed)[plain])
             ),
             f"of those: mean IoU{kind}": float(np.mean(overlaps[plain])),
             f"of those: found at IoU 0.5{kind}": float(np.mean(overlaps[plain] >= 0.5)),
-            f"extra people a picture{kind}": self.extra / len(truths),
         }
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from engines.people import SURE_SCORE, Answer, overlaps
+from engines.people import SURE_SCORE, Answer, overlaps, within
 
 CLOSER = 3  # times the pixels
 SAME = 0.35  # overlap of the location maps of two answers from which they may be of one person
@@ -83,11 +83,8 @@ def _lumps(usual: Answer, closer: Answer) -> np.ndarray:
 
 def _parts(answer: Answer) -> np.ndarray:
     """(N,) bool: the codes whose place is another's, who is believed more and sure."""
-    maps = answer.location.reshape(len(answer.score), -1)
-    common = maps @ maps.T
-    within = common / np.maximum(common.diagonal(), 1e-6)[:, None]
     more = (answer.score >= SURE_SCORE) & (answer.score > answer.score[:, None])
-    return (within * more).max(1, initial=0.0) >= PART
+    return (within(answer.location) * more).max(1, initial=0.0) >= PART
 
 
 def _pairs(usual: Answer, closer: Answer) -> tuple[np.ndarray, np.ndarray]:

@@ -81,8 +81,7 @@ def equals(answer: Answer, rows: np.ndarray) -> np.ndarray:
     hidden, say.  A doubtful second answer for somebody would take half of them, and be dropped.
     """
     sure = answer.score[rows] >= SURE_SCORE
-    common, own = _claims(answer, rows)
-    inside = common[:, sure] / np.maximum(own, 1e-6)[:, None]
+    inside = within(answer.location[rows])[:, sure]
     return sure | (inside.max(1, initial=0.0) <= 1 - OWN)
 
 
@@ -94,10 +93,12 @@ def overlaps(these: np.ndarray, those: np.ndarray) -> np.ndarray:
     return common / np.maximum(own[:, None] + others - common, 1e-6)
 
 
-def _claims(answer: Answer, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the location maps of these codes have in common (n, n), and each with itself (n,)."""
-    maps = answer.location.reshape(len(answer.score), -1)[rows]
-    return maps @ maps.T, np.einsum("np,np->n", maps, maps)
+def within(maps: np.ndarray) -> np.ndarray:
+    """(n, n): how firmly what each of the location maps (n, h, w) claims is claimed by each other,
+    1 where as firmly as by itself."""
+    flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
+    own = np.einsum("np,np->n", flat, flat)
+    return flat @ flat.T / np.maximum(own, 1e-6)[:, None]
 
 
 def people(
