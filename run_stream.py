@@ -207,9 +207,9 @@ def matte_one(
             out, source, overwrite=wanted.overwrite, about=about, begun=begun,
             encoder=wanted.encoder, composite=wanted.composite,
         ) as files:  # fmt: skip
-            pictures_in = _until(stop, source)
+            pictures_in, last = _until(stop, source), None
             if begun and begun.state:
-                _catch_up(begun, pictures_in, composer, files, console)
+                last = _catch_up(begun, pictures_in, composer, files, console)
                 if stop.signal:  # its composite is still behind its mattes: no results yet
                     files.leave()
                     console.warning(f"stopped by {stop.name}; the unfinished run is as it was")
@@ -217,7 +217,10 @@ def matte_one(
             with (
                 ahead(pictures_in, depth=depth.decode_ahead, name="decode") as frames,
                 ahead(
-                    matted(frames, network, source, settings, begun, notes, tracker, files.working),
+                    matted(
+                        frames, network, source, settings, begun, notes, tracker, files.working,
+                        last,
+                    ),
                     depth=depth.matte_ahead, name="matte",
                 ) as people,
                 ahead(
@@ -296,10 +299,12 @@ def matted(
     notes: Notes | None = None,
     tracker: Tracker | None = None,
     working: Path | None = None,
+    last: tuple[Frame, Mattes] | None = None,
 ) -> Iterator[tuple[Frame, Mattes]]:
     """Everyone in every frame, under their number: followed in a video, counted in a photograph.
 
-    `begun` is a run to go on with, and `notes` take down what is needed to go on with this one.
+    `begun` is a run to go on with, after the frame `last` with its mattes, and `notes` take down
+    what is needed to go on with this one.
     Frames that no `source` can give again are a video, and are looked at once.
     """
     from stream.stages import follow, matte, matte_each
@@ -307,6 +312,7 @@ def matted(
     if source is not None and source.kind == "images":
         score, closer = settings.tracking.confident_score, settings.engine.look_closer
         return matte_each(frames, engine, score, closer)
+    from stream.calm import Calm, calm
     from stream.fill import fill
     from stream.steady import steady
 
@@ -319,6 +325,10 @@ def matted(
         followed = follow(matte(frames, engine, state, notes), tracker)
     if wanted.fill_gaps:
         followed = fill(followed, wanted.fill_gaps)
+    calmer = Calm(wanted.calm)
+    if last is not None:
+        calmer.after(*last)
+    followed = calm(followed, calmer)
     return steady(followed, wanted.steady) if wanted.steady else followed
 
 
@@ -374,8 +384,10 @@ def _notes(begun: Begun | None, settings: Settings, tracker: Tracker) -> Notes |
 def _catch_up(
     begun: Begun, frames: Iterator[Frame], composer: Composer | None, files: Deliverables,
     console: Console,
-) -> None:  # fmt: skip
-    """Read past the frames that are done, and make the composites that the crash has taken."""
+) -> tuple[Frame, Mattes] | None:  # fmt: skip
+    """Read past the frames that are done, and make the composites that the crash has taken.
+    Returns the last of them."""
+    frame = mattes = None
     for index, (frame, mattes) in enumerate(begun.again(islice(frames, begun.frames))):
         missing = index >= files.composed
         if composer and (missing or composer.remembers):
@@ -383,6 +395,7 @@ def _catch_up(
             if missing:
                 files.recompose(frame, picture)
         console.progress(len(mattes))
+    return None if frame is None or mattes is None else (frame, mattes)
 
 
 def looked_at_twice(

@@ -36,6 +36,7 @@ from run_stream import (
     ready_engine,
     shared_names,
 )
+from stream.calm import Calm
 from stream.camera import LiveSource, Wanted
 from stream.compose import Composer, Look
 from stream.live import named_now
@@ -240,7 +241,7 @@ class Troupe:
     def _newest(self, uri: str, size: tuple[int, int] | None) -> Iterator[TroupeFrame]:
         names = shared_names(self.settings, self._engine)
         tracker = names.brief(new_tracker(self.settings), uri)
-        state = self._engine.start()
+        state, calm = self._engine.start(), Calm(self.settings.people.calm)
         composer = None
         with LiveSource(uri, Wanted(size)) as source:
             try:
@@ -250,6 +251,7 @@ class Troupe:
                         continue
                     mattes, state = self._engine.step(shot.frame.rgb, state)
                     mattes = named_now(mattes, tracker, shot.frame.seconds, shot.frame.rgb)
+                    mattes = calm.of(shot.frame, mattes)
                     composer = composer or Composer(self._look, shot.frame.size)
                     yield self._framed(shot.frame, mattes, composer, tracker.names)
             finally:

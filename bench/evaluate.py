@@ -56,7 +56,7 @@ from bench.wiring import LoadEngine, add_options, engine_of, guarded, settings_o
 from configs.schema import Settings
 from engines.base import Engine, State
 from matting.frames import Frame, Mattes
-from matting.metrics import dtssd, match, matting_quality, overlap_matrix
+from matting.metrics import dtssd, match, matting_quality, messddt, overlap_matrix
 from matting.synthesis import sources as material
 from matting.synthesis.camera import BadLight
 from matting.synthesis.scenes import Sample, random_scene, render, sequence
@@ -271,10 +271,13 @@ class Forgetful:
 
 def ways(engine: Engine, settings: Settings) -> dict[str, tuple[Engine, Settings]]:
     """The ways in which a video is matted: what differs between them is what they are worth."""
-    plain = replace(settings, people=replace(settings.people, steady=0))
-    steadied = replace(settings, people=replace(settings.people, steady=STEADY))
-    return {ALONE: (Forgetful(engine), plain), AS_IT_IS: (engine, plain),
-            STEADIED: (engine, steadied)}  # fmt: skip
+    people = settings.people
+    kinds = {
+        ALONE: (Forgetful(engine), replace(people, steady=0, calm=0.0)),
+        AS_IT_IS: (engine, replace(people, steady=0)),
+        STEADIED: (engine, replace(people, steady=STEADY)),
+    }
+    return {kind: (one, replace(settings, people=told)) for kind, (one, told) in kinds.items()}
 
 
 def moving(engine: Engine, settings: Settings, sources: material.Sources, count: int) -> Part:
@@ -282,6 +285,7 @@ def moving(engine: Engine, settings: Settings, sources: material.Sources, count:
     size = (SIZE[0] // 2, SIZE[1] // 2)
     values: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
+    strays: dict[str, list[float]] = {}
     for i in range(count):
         clip = list(sequence(sources, size, [SEED, i, 1], frames=8, rate=15.0))
         stay = sorted(set.intersection(*(set(sample.ids) for sample in clip)))
@@ -293,6 +297,7 @@ def moving(engine: Engine, settings: Settings, sources: material.Sources, count:
             each = [dtssd(a, t) for a, t in zip(alpha, truth, strict=True)]
             values.setdefault(kind, []).extend(each)
             errors.setdefault(kind, []).extend(np.abs(alpha - truth).mean((1, 2, 3)).tolist())
+            strays.setdefault(kind, []).extend(map(messddt, alpha, truth))
             if kind == AS_IT_IS:
                 worst = int(np.argmax(each))
                 a, t = alpha[worst], truth[worst]
@@ -307,6 +312,7 @@ def moving(engine: Engine, settings: Settings, sources: material.Sources, count:
         **{f"dtSSD{kind}": value for kind, value in told.items()},
         **{f"lower{kind} by, per cent": 100 * (1 - told[kind] / told[ALONE])
            for kind in (AS_IT_IS, STEADIED)},
+        **{f"MESSDdt{kind}": float(np.mean(each)) for kind, each in strays.items()},
         **{f"MAD x 1000{kind}": 1000 * float(np.mean(each)) for kind, each in errors.items()},
     }  # fmt: skip
     return part

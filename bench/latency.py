@@ -170,7 +170,7 @@ def main() -> None:
     hub, library = Hub(settings.live.preview_rows, settings.live.preview_quality), Library(10)
     live = Live(
         LiveSource(camera.uri), engine, lambda: new_tracker(settings),
-        wishes=Wishes("keep", {1: "blur"}), sinks=[hub],
+        wishes=Wishes("keep", {1: "blur"}), sinks=[hub], calm=settings.people.calm,
     )  # fmt: skip
     page = Page(application(Desk(live, hub, library, WEIGHTS)), "127.0.0.1", 0)
     arrived: list[tuple[float, float]] = []  # when, and how late

@@ -54,7 +54,7 @@ def main() -> int:
     def new_live(name: str, uri: str, seat: Seat) -> Live:
         source = LiveSource(uri, wanted)
         return Live(source, seat, lambda: new_tracker(settings), wishes=Wishes("keep"),
-                    take=seat.take)  # fmt: skip
+                    calm=settings.people.calm, take=seat.take)  # fmt: skip
 
     names = [f"camera{number}" for number in range(said.sources)]
     with Many(engine, new_live) as many:

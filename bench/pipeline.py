@@ -98,6 +98,7 @@ def _spent(begun: tuple[float, float], frames: int) -> dict[str, float]:
 
 def _stages(settings: Settings, clip: Path, engine: Engine) -> dict[str, float]:
     """Processor milliseconds per frame of each stage, run alone over the same frames."""
+    from stream.calm import Calm, calm
     from stream.compose import Composer, Look
     from stream.decode import open_source
     from stream.encode import Deliverables
@@ -115,6 +116,7 @@ def _stages(settings: Settings, clip: Path, engine: Engine) -> dict[str, float]:
         frames = timed("decode", source.frames())
         matted = timed("network", matte(frames, engine))
         followed = timed("tracker", follow(matted, run_stream.new_tracker(settings)))
+        followed = timed("calm", calm(followed, Calm(settings.people.calm)))
         look = Look.of(settings.look.background, settings.look.people)
         composed = timed("composite", compose(followed, Composer(look, source.size)))
         with Deliverables(Path(folder) / "out", source) as files:

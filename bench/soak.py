@@ -72,6 +72,7 @@ def long_run(minutes: float, clip: str, folder: Path, settings: Settings) -> lis
     live = Live(
         LiveSource(clip, Wanted(loop=True)), engine, lambda: new_tracker(settings),
         wishes=Wishes("blur", {1: "#00b140"}), sinks=[hub, StreamSink(str(folder / "soak.mkv"))],
+        calm=settings.people.calm,
     )  # fmt: skip
     page = Page(application(Desk(live, hub, library, folder)), "127.0.0.1", 0)
     samples: list[tuple[float, float]] = []  # memory, latency in ms

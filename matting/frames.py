@@ -96,13 +96,40 @@ class _Given:
         return bool(np.isfinite(self._alpha.sum(dtype=self._alpha.dtype)))
 
 
+class _GivenCodes:
+    """The same, where alpha is there as codes."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        self._codes = codes
+        self._alpha: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._codes.shape
+
+    def pick(self, rows: np.ndarray) -> _GivenCodes:
+        return _GivenCodes(self._codes[rows])
+
+    def alpha(self) -> np.ndarray:
+        if self._alpha is None:
+            self._alpha = self._codes * np.float32(1 / 255)
+        return self._alpha
+
+    def codes(self) -> np.ndarray:
+        return self._codes
+
+    def finite(self) -> bool:
+        return True
+
+
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Mattes:
     """Everyone found in one frame: row i of every field is the same person.
 
     The alphas of one frame never sum to more than 1 at a pixel: a pixel is shared, not owned twice.
     They may be drawn only when `alpha` or `codes` is first asked for, on the thread that asks:
-    who needs neither (a tracker), or not everyone's (`pick` first), saves the work.
+    who needs neither (a tracker), or not everyone's (`pick` first), saves the work.  They are made
+    of `alpha` (N, H, W) float32 in 0..1, of codes (N, H, W) uint8, or of what draws them.
     """
 
     drawn: Alphas
@@ -127,7 +154,11 @@ class Mattes:
         ):
             if found != wanted:
                 raise ValueError(f"{name} should be {wanted}, got {found}")
-        drawn = _Given(alpha) if isinstance(alpha, np.ndarray) else alpha
+        drawn: Alphas
+        if not isinstance(alpha, np.ndarray):
+            drawn = alpha
+        else:
+            drawn = _GivenCodes(alpha) if alpha.dtype == np.uint8 else _Given(alpha)
         values = {"drawn": drawn, "coarse": coarse, "score": score, "box": box, "code": code}
         for name, value in (values | {"ids": ids}).items():
             object.__setattr__(self, name, value)  # frozen, from here on
@@ -163,7 +194,7 @@ class Mattes:
         )  # fmt: skip
 
     def with_alpha(self, alpha: np.ndarray) -> Mattes:
-        """The same people with these mattes (N, H, W) float32."""
+        """The same people with these mattes (N, H, W), float32 or codes."""
         return Mattes(alpha, self.coarse, self.score, self.box, self.code, self.ids)
 
     def named(self, ids: np.ndarray) -> Mattes:

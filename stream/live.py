@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes, no_one
+from stream.calm import Calm
 from stream.camera import LiveSource, Shot, slate
 from stream.compose import Composer, Look, mark_colour
 from stream.edges import Edges, edged
@@ -64,6 +65,7 @@ class Live:
     """One live session.  `start` it, change it, `close` it.
 
     `new_tracker` makes a tracker for the source and for every other one that takes its place.
+    `calm` is the share of the one before that a matte keeps (stream/calm.py).
     `log` is told what happens, one line each, from any thread.  `take` is how the newest picture
     of a source is waited for and taken, where it is not at once (stream/many.py).
     """
@@ -76,11 +78,12 @@ class Live:
         *,
         wishes: Wishes | None = None,
         sinks: Iterable[Sink] = (),
+        calm: float = 0.0,
         log: Callable[[str], None] = lambda text: None,
         take: Callable[[LiveSource], Shot | None] = lambda source: source.take(0.1),
     ) -> None:
         self._engine, self._new_tracker, self._log = engine, new_tracker, log
-        self._take = take
+        self._take, self._calm = take, Calm(calm)
         self.source = source
         self.wishes = wishes or Wishes()
         self.names: dict[int, str] = {}
@@ -272,6 +275,7 @@ class Live:
                 continue
             if shot.arrived - last_arrival > FORGETS_SECONDS:
                 state = self._engine.start()
+                self._calm.forget()
             last_arrival = shot.arrived
             try:
                 mattes, state = self._engine.step(shot.frame.rgb, state)
@@ -282,11 +286,13 @@ class Live:
                     raise
                 self._log(f"the engine failed at a picture: {type(error).__name__}: {error}")
                 state = self._engine.start()
+                self._calm.forget()
                 card = slate(shot.frame.size, ["No picture", "the engine failed; trying again"])
                 self._hand_over(Shown(replace(shot.frame, rgb=card), no_one(shot.frame.size), card,
                                       shot.arrived, time.monotonic(), slate=True))  # fmt: skip
                 continue
             mattes = named_now(mattes, tracker, shot.arrived - begun, shot.frame.rgb)
+            mattes = self._calm.of(shot.frame, mattes)
             shown = self._composed(shot.frame, mattes, shot.arrived)
             self._hand_over(shown)
             self._remember(shot.frame, mattes, shot.arrived - begun)

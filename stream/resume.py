@@ -51,11 +51,11 @@ class Begun:
             if frame.pts != stored.pts:
                 raise ChangedError("the input has other frame times than the broken-off run had")
             count = len(stored.people)
-            alpha = np.zeros((count, *frame.size), np.float32)
-            for row, person in zip(alpha, stored.people, strict=True):
-                np.multiply(decoder.decoded(person.packet), np.float32(1 / 255), out=row)
+            codes = np.zeros((count, *frame.size), np.uint8)
+            for row, person in zip(codes, stored.people, strict=True):
+                row[:] = decoder.decoded(person.packet)
             yield frame, Mattes(
-                alpha=alpha, coarse=np.zeros((count, 1, 1), np.float32),
+                alpha=codes, coarse=np.zeros((count, 1, 1), np.float32),
                 score=np.array([person.score for person in stored.people], np.float32),
                 box=np.array([p.box for p in stored.people], np.float32).reshape(-1, 4),
                 code=np.zeros((count, 0), np.float32),

@@ -19,16 +19,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from matting.frames import Frame, Mattes
-from stream.carry import box_around, carried, gray, motion, small
+from stream.carry import SAME_SCENE, alike, along, changed, gray, motion, small, small_alphas
 from stream.stages import Coming, Matted
-
-DIFFERENT = 24.0  # levels of colour by which a carried pixel has lost most of its say
-SAME_SCENE = 0.4  # share of a picture that must look the same, or nothing is carried across
-LEAST = 1 / 255  # of a change: what is less cannot be saved
 
 
 def steady(followed: Iterable[Matted], reach: int) -> Iterator[Matted]:
@@ -66,11 +61,7 @@ class _Small:
     def __post_init__(self) -> None:
         self.rgb = small(self.frame.rgb)
         self.gray = gray(self.rgb)
-        size = self.gray.shape[::-1]
-        self.alpha = {
-            number: cv2.resize(codes, size, interpolation=cv2.INTER_AREA) / np.float32(255)
-            for number, codes in zip(self.mattes.ids.tolist(), self.mattes.codes, strict=True)
-        }
+        self.alpha = small_alphas(self.mattes)
 
     @cached_property
     def back(self) -> np.ndarray | None:
@@ -86,20 +77,8 @@ class _Small:
 def _flow(here: _Small, there: _Small) -> np.ndarray | None:
     if here.gray.shape != there.gray.shape:
         return None
-    flow = motion(here.gray, there.gray)
-    return flow if _alike(here, there, flow).mean() >= SAME_SCENE else None
-
-
-def _at(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The picture, carried along the flow; what comes in at the rim looks like the rim."""
-    return carried(picture, flow, cv2.BORDER_REPLICATE)
-
-
-def _alike(here: _Small, there: _Small, flow: np.ndarray) -> np.ndarray:
-    """(h, w) float32, 1 where the other picture, carried here, shows the same, 0 where not."""
-    red, green, blue = cv2.split(cv2.absdiff(_at(there.rgb, flow), here.rgb))
-    apart = cv2.blur(cv2.max(cv2.max(red, green), blue).astype(np.float32), (3, 3))
-    return np.exp(-np.square(apart / np.float32(DIFFERENT)))
+    flow = motion(here.gray, there.gray, finely=True)
+    return flow if alike(here.rgb, there.rgb, flow).mean() >= SAME_SCENE else None
 
 
 def _steadied(window: deque[_Small], index: int, reach: int) -> Matted:
@@ -117,39 +96,22 @@ def _steadied(window: deque[_Small], index: int, reach: int) -> Matted:
             onward = window[near].back if step < 0 else window[at].forth
             if onward is None:
                 break
-            flow = onward if flow is None else flow + _at(onward, flow)
+            flow = onward if flow is None else flow + along(onward, flow)
             there = window[at]
             if not said.keys() & there.alpha.keys():
                 continue
-            weight = _alike(here, there, flow)
+            weight = alike(here.rgb, there.rgb, flow)
             for number, others in said.items():
                 if number in there.alpha:
                     own = here.alpha[number]
-                    others.append(own + weight * (_at(there.alpha[number], flow) - own))
+                    others.append(own + weight * (along(there.alpha[number], flow) - own))
     changes = {
         number: _agreed(alphas) - alphas[0] for number, alphas in said.items() if len(alphas) > 1
     }
-    return here.frame, _changed(here.mattes, changes)
+    return here.frame, changed(here.mattes, changes)
 
 
 def _agreed(alphas: list[np.ndarray]) -> np.ndarray:
     """Halfway between median and mean."""
     every = np.stack(alphas)
     return 0.5 * (np.median(every, 0) + every.mean(0))
-
-
-def _changed(mattes: Mattes, changes: dict[int, np.ndarray]) -> Mattes:
-    """The mattes with small changes (h, w) added to those of some people."""
-    height, width = mattes.size
-    alpha, box = mattes.alpha.copy(), mattes.box.copy()
-    for row, number in enumerate(mattes.ids.tolist()):
-        change = changes.get(number)
-        if change is None or np.abs(change).max() < LEAST:
-            continue
-        mine = np.clip(alpha[row] + cv2.resize(change, (width, height)), 0, 1)
-        around = box_around(mine)
-        if around is not None:  # or nobody would be left where the network saw somebody
-            alpha[row], box[row] = mine, around
-    if len(mattes) > 1:  # a pixel is shared, not owned twice
-        alpha /= np.maximum(alpha.sum(0), 1)
-    return Mattes(alpha, mattes.coarse, mattes.score, box, mattes.code, mattes.ids)

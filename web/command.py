@@ -66,7 +66,7 @@ def run(
         live = Live(
             source, engine, lambda: tracker,
             wishes=Wishes(look.background, dict(look.people), edges), sinks=sinks,
-            log=console.note,
+            calm=settings.people.calm, log=console.note,
         )  # fmt: skip
         if request.serve:
             page = _page(request, live, source, wanted, held)
@@ -104,8 +104,8 @@ def run_many(
         return Live(
             LiveSource(uri, wanted), seat, lambda: names.brief(new_tracker(settings), name),
             wishes=Wishes(look.background, dict(look.people), edges),
-            sinks=_sinks(request, name), log=lambda text: console.note(f"{name}: {text}"),
-            take=seat.take,
+            sinks=_sinks(request, name), calm=settings.people.calm,
+            log=lambda text: console.note(f"{name}: {text}"), take=seat.take,
         )  # fmt: skip
 
     with ExitStack() as held:

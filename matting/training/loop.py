@@ -52,11 +52,11 @@ class Run:
             loaded, _ = live.load(Path(recipe.start))
             grown = replace(
                 recipe.sizes, memory=loaded.sizes.memory and recipe.sizes.memory,
-                grouping=loaded.sizes.grouping and recipe.sizes.grouping,
+                grouping=min(loaded.sizes.grouping, recipe.sizes.grouping),
             )  # fmt: skip
             if loaded.sizes != grown:
                 raise RecipeError(f"{recipe.start}: sizes {loaded.sizes} are not the recipe's")
-            # memory and grouping may be added to a network without: at first they add nothing
+            # memory and layers of grouping may be added to a network: at first they add nothing
             self.network.load_state_dict(loaded.without_heads().state_dict(), strict=False)
         for name in ("backbone", "pose"):
             begun = getattr(recipe, name)

@@ -267,7 +267,8 @@ def test_what_is_seen_perfectly_scores_perfectly_and_what_is_missed_is_drawn(cli
     blind = evaluate.bedroom(ColourEngine(blind_to=1), settings, clip)
 
     assert seen.figures["mean IoU"] > 0.99
-    assert seen.figures["dtSSD"] < 0.5
+    assert seen.figures["dtSSD, each frame by itself"] < 0.5
+    assert seen.figures["dtSSD"] < 1  # what is perfect is kept back a little where it moves
     assert seen.figures["mean IoU, steadied"] > 0.97
     assert blind.figures["IoU of person 2"] == 0
     assert blind.cases[0].badness == 1

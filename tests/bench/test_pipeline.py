@@ -18,7 +18,8 @@ def test_both_sides_process_the_same_frames(tmp_path):
     warm_up, stages_alone = 10, 12
     assert engine.steps == warm_up + 2 * (12 + 12) + stages_alone
     assert engine.closed
-    assert list(found["stages_cpu_ms"]) == ["decode", "network", "tracker", "composite", "encode"]
+    stages = ["decode", "network", "tracker", "calm", "composite", "encode"]
+    assert list(found["stages_cpu_ms"]) == stages
     assert found["ratio"] > 0
     assert found["machine"]["date"]
     assert "held to 0.70" in pipeline._printed(found)

@@ -16,7 +16,7 @@ import run_stream
 from configs.console import Console
 from configs.live import parse
 from configs.schema import ConfigError
-from tests.fakes import TWO, Square, SquaresEngine, picture, write_clip
+from tests.fakes import TWO, DoubtfulEngine, Square, SquaresEngine, picture, write_clip
 from tracking.roster import Roster
 
 pytest.importorskip("starlette")
@@ -60,6 +60,20 @@ def test_a_file_played_live_is_recorded_and_streamed_into_a_file_at_once(clip, t
     about = json.loads((tmp_path / "take" / "people.json").read_text())
     assert [person["id"] for person in about["people"]] == [1, 2] and about["complete"]
     assert about["source"] == "clip.mp4"
+
+
+@pytest.mark.parametrize(("calm", "kept"), [("0", 0), ("0.4", 0.35)])
+def test_what_is_missed_in_every_second_picture_keeps_its_share(clip, tmp_path, calm, kept):
+    code = command.main(
+        ["--source", str(clip), "--record", str(tmp_path / "take"), "--set", f"people.calm={calm}"],
+        Console(quiet=True), lambda *names, **settings: DoubtfulEngine(),
+    )  # fmt: skip
+
+    assert code == 0
+    with av.open(str(tmp_path / "take" / "alpha.mkv")) as file:
+        shown = [picture.to_ndarray(format="gray")[:96, :160] for picture in file.decode(video=0)]
+    lower = [one[32:38, 12:28].mean() / 255 for one in shown if one.any()]  # of the first square
+    assert min(lower[3:]) == pytest.approx(kept, abs=0.1)
 
 
 def test_who_is_in_the_roster_is_recorded_and_kept_by_name(clip, tmp_path):

@@ -10,7 +10,16 @@ import pytest
 
 from configs.schema import ConfigError
 from stream.decode import InputError
-from tests.fakes import COLOURS, TWO, WALL, Square, SquaresEngine, picture, write_clip
+from tests.fakes import (
+    COLOURS,
+    TWO,
+    WALL,
+    DoubtfulEngine,
+    Square,
+    SquaresEngine,
+    picture,
+    write_clip,
+)
 from troupe import Troupe
 
 
@@ -75,6 +84,20 @@ def test_a_live_source_gives_the_newest(tmp_path):
     assert 3 < len(frames) <= 45
     assert [frame.seconds for frame in frames] == sorted({frame.seconds for frame in frames})
     assert frames[-1].people[0].id == 1
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_half_a_body_that_is_missed_in_every_second_frame_keeps_its_share(tmp_path, live):
+    still = (Square("red", (30, 60), (0, 0)),)
+    clip = write_clip(tmp_path / "still.mp4", frames=24, squares=still)
+
+    def least(*overrides):
+        with Troupe(load_engine=lambda *n, **s: DoubtfulEngine(), overrides=overrides) as made:
+            frames = [frame for frame in made.stream(clip, live=live) if frame.people][3:]
+        return min(frame.people[0].alpha[46:50, 66:78].mean() for frame in frames)
+
+    assert least("people.calm=0") == 0
+    assert 0.25 < least() < 0.45
 
 
 def test_settings_count_as_on_the_command_line(clip):
