@@ -95,7 +95,7 @@ class PeopleSettings:
     fill_gaps: int = number(0, 0, 5)  # holes of up to so many frames are closed, where one can see
     # share of the matte before, carried by the motion, that each keeps where the picture looks the
     # same; 0 = mattes as the network sees them.  In videos and live; waits for nothing
-    calm: float = number(0.4, 0, 0.9)
+    calm: float = number(0.5, 0, 0.9)
     steady: int = number(0, 0, 4)  # frames before and after that mattes are compared with
 
 

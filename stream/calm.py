@@ -22,6 +22,10 @@ from matting.frames import Frame, Mattes
 from stream.carry import SAME_SCENE, alike, along, changed, gray, motion, small, small_alphas
 from stream.stages import Matted
 
+# Levels of colour by which a carried pixel has lost most of its say.  With twice as many, ten times
+# as much of what lies behind a moving hand keeps a trace of it.
+DIFFERENT = 12.0
+
 
 class Calm:
     """One video's.  `share`, in 0..1, is what a matte keeps of the one before."""
@@ -49,7 +53,7 @@ class Calm:
             return mattes
         there, earlier = before
         flow = motion(gray(rgb), gray(there))
-        same = alike(rgb, there, flow)
+        same = alike(rgb, there, flow, DIFFERENT)
         if same.mean() < SAME_SCENE:
             return mattes
         same *= self._share

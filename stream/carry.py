@@ -15,7 +15,6 @@ import numpy as np
 from matting.frames import Mattes
 
 WIDE = 384  # pixels of the longer side of a small copy
-DIFFERENT = 25.0  # levels of colour by which a carried pixel has lost most of its say
 SAME_SCENE = 0.4  # share of a picture that must look the same, or nothing is carried across
 
 Part = tuple[slice, slice]  # rows and columns of a picture
@@ -47,7 +46,7 @@ def small_alphas(mattes: Mattes) -> dict[int, np.ndarray]:
 
 def motion(here: np.ndarray, there: np.ndarray, *, finely: bool = False) -> np.ndarray:
     """(h, w, 2) float32: from each pixel `here` to where it is `there`; both (h, w) gray.
-    `finely` takes ten times as long, and errs less where little is to be seen."""
+    `finely` takes ten times as long, and bears being put together over several frames."""
     vision: Any = cv2  # its stubs miss this one
     medium, fast = vision.DISOPTICAL_FLOW_PRESET_MEDIUM, vision.DISOPTICAL_FLOW_PRESET_ULTRAFAST
     return vision.DISOpticalFlow_create(medium if finely else fast).calc(here, there, None)
@@ -66,12 +65,12 @@ def along(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return carried(picture, flow, cv2.BORDER_REPLICATE)
 
 
-def alike(here: np.ndarray, there: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def alike(here: np.ndarray, there: np.ndarray, flow: np.ndarray, levels: float) -> np.ndarray:
     """(h, w) float32, 1 where the picture `there` (h, w, 3), carried here, shows the same as the
-    one here, 0 where not."""
+    one here, 0.37 where they are so many levels of colour apart, 0 where they are far apart."""
     red, green, blue = cv2.split(cv2.absdiff(along(there, flow), here))
     apart = cv2.blur(cv2.max(cv2.max(red, green), blue).astype(np.float32), (3, 3))
-    return np.exp(-np.square(apart / np.float32(DIFFERENT)))
+    return np.exp(-np.square(apart / np.float32(levels)))
 
 
 def box_around(alpha: np.ndarray) -> np.ndarray | None:

@@ -25,6 +25,8 @@ from matting.frames import Frame, Mattes
 from stream.carry import SAME_SCENE, alike, along, changed, gray, motion, small, small_alphas
 from stream.stages import Coming, Matted
 
+DIFFERENT = 25.0  # levels of colour by which a carried pixel has lost most of its say
+
 
 def steady(followed: Iterable[Matted], reach: int) -> Iterator[Matted]:
     """Compare everyone's mattes with those of up to `reach` frames before and after.  Frames wait
@@ -78,7 +80,7 @@ def _flow(here: _Small, there: _Small) -> np.ndarray | None:
     if here.gray.shape != there.gray.shape:
         return None
     flow = motion(here.gray, there.gray, finely=True)
-    return flow if alike(here.rgb, there.rgb, flow).mean() >= SAME_SCENE else None
+    return flow if alike(here.rgb, there.rgb, flow, DIFFERENT).mean() >= SAME_SCENE else None
 
 
 def _steadied(window: deque[_Small], index: int, reach: int) -> Matted:
@@ -100,7 +102,7 @@ def _steadied(window: deque[_Small], index: int, reach: int) -> Matted:
             there = window[at]
             if not said.keys() & there.alpha.keys():
                 continue
-            weight = alike(here.rgb, there.rgb, flow)
+            weight = alike(here.rgb, there.rgb, flow, DIFFERENT)
             for number, others in said.items():
                 if number in there.alpha:
                     own = here.alpha[number]

@@ -178,11 +178,13 @@ def test_training_learns_two_pictures_by_heart(recipe, drawn_data):
     assert losses[-1] < 0.6 * losses[0]
 
 
+@pytest.mark.parametrize("before", [0, 1])
 def test_layers_of_grouping_added_to_trained_weights_change_nothing_until_they_learn(
-    recipe, drawn_data, tmp_path
+    recipe, drawn_data, tmp_path, before
 ):
     torch.manual_seed(3)
-    live.save(live.LiveNetwork(replace(SMALL, grouping=0)).eval(), tmp_path / "plain.safetensors")
+    small = replace(SMALL, grouping=before)
+    live.save(live.LiveNetwork(small).eval(), tmp_path / "plain.safetensors")
     plain, _ = live.load(tmp_path / "plain.safetensors")
     start = str(tmp_path / "plain.safetensors")
     run = loop.Run(replace(recipe, start=start, grouping_rate=3.0, rate=2e-3), CPU)
@@ -194,7 +196,7 @@ def test_layers_of_grouping_added_to_trained_weights_change_nothing_until_they_l
     p, clip = Steps(recipe, load_sources(drawn_data), 0)[0]
     for _ in range(3):
         run.train_step(replace(p, step=20), clip)
-    layer = run.network.perception.grouping[0]
+    layer = run.network.perception.grouping[before]
     assert layer.self_attn.out_proj.weight.abs().max() > 0
     assert layer.linear2.weight.abs().max() > 0
 
