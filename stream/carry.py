@@ -123,10 +123,11 @@ def _axis(start: int, length: int, cells: int, pixels: int) -> tuple[slice, slic
 
 def _share_out(codes: np.ndarray) -> None:
     """A pixel is shared, not owned twice: codes (N, h, w) that sum to more than 255 become less."""
-    if len(codes) < 2:
+    here = [one for one in codes if cv2.countNonZero(one)]
+    if len(here) < 2:
         return
-    total = codes[0].astype(np.uint16)
-    for other in codes[1:]:
+    total = here[0].astype(np.uint16)
+    for other in here[1:]:
         total = cv2.add(total, other, dtype=cv2.CV_16U)
     if total.max() > 255:
         y, x = np.nonzero(total > 255)
