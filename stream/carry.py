@@ -15,6 +15,7 @@ import numpy as np
 from matting.frames import Mattes
 
 WIDE = 384  # pixels of the longer side of a small copy
+NOISE = 0.6  # of the difference in the middle of a picture's pixels is not taken for a change
 SAME_SCENE = 0.4  # share of a picture that must look the same, or nothing is carried across
 
 Part = tuple[slice, slice]  # rows and columns of a picture
@@ -67,9 +68,12 @@ def along(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 def alike(here: np.ndarray, there: np.ndarray, flow: np.ndarray, levels: float) -> np.ndarray:
     """(h, w) float32, 1 where the picture `there` (h, w, 3), carried here, shows the same as the
-    one here, 0.37 where they are so many levels of colour apart, 0 where they are far apart."""
+    one here, 0.37 where they are so many levels of colour further apart than a dark camera's noise
+    has them everywhere, 0 where they are far apart."""
     red, green, blue = cv2.split(cv2.absdiff(along(there, flow), here))
     apart = cv2.blur(cv2.max(cv2.max(red, green), blue).astype(np.float32), (3, 3))
+    apart -= min(NOISE * float(np.median(apart[::4, ::4])), levels)
+    np.maximum(apart, 0, out=apart)
     return np.exp(-np.square(apart / np.float32(levels)))
 
 

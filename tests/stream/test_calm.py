@@ -33,6 +33,18 @@ def test_what_trembles_is_calmer_and_nearer_to_the_truth(people, most):
     assert np.square(better - truth).mean() < np.square(worse - truth).mean()
 
 
+def test_a_dark_cameras_noise_is_not_taken_for_motion():
+    rng = np.random.default_rng(3)
+    true = textured(STANDING)
+    grain = [rng.normal(0, 9, f.rgb.shape) for f, _ in true]
+    noisy = [
+        (replace(f, rgb=np.clip(f.rgb + g, 0, 255).astype(np.uint8)), m)
+        for (f, m), g in zip(trembling(true), grain, strict=True)
+    ]
+
+    assert dtssd(alphas(calmer(noisy)), alphas(true)) < 0.75 * dtssd(alphas(noisy), alphas(true))
+
+
 def test_an_arm_that_is_lost_for_a_frame_stays_by_its_share_and_is_whole_soon_after():
     clip = textured(STANDING)
     cut = clip[6][1].alpha.copy()
