@@ -387,15 +387,16 @@ def _catch_up(
 ) -> tuple[Frame, Mattes] | None:  # fmt: skip
     """Read past the frames that are done, and make the composites that the crash has taken.
     Returns the last of them."""
-    frame = mattes = None
-    for index, (frame, mattes) in enumerate(begun.again(islice(frames, begun.frames))):
+    last = None
+    for index, last in enumerate(begun.again(islice(frames, begun.frames))):
+        frame, mattes = last
         missing = index >= files.composed
         if composer and (missing or composer.remembers):
             picture = composer.compose(frame, mattes)
             if missing:
                 files.recompose(frame, picture)
         console.progress(len(mattes))
-    return None if frame is None or mattes is None else (frame, mattes)
+    return last
 
 
 def looked_at_twice(

@@ -7,9 +7,9 @@ is carried to this one by the motion of the picture (stream/carry.py), and keeps
 the picture still looks the same there.  So what was seen once fades within two or three frames, and
 where the picture has changed (somebody stepped in, a cut) a matte stands alone.
 
-This is worked out on a small copy, as fine as the network sees the picture; what changes is added
-to the mattes at full size, which keep their own detail.  Nothing is remembered but the last frame
-and its mattes, so a run that was broken off goes on from those.
+This is worked out on a small copy, almost as fine as the network sees the picture; what changes is
+added to the mattes at full size, which keep their own detail.  Nothing is remembered but the last
+frame and its mattes, so a run that was broken off goes on from those.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from matting.frames import Frame, Mattes
 from stream.carry import SAME_SCENE, alike, along, changed, gray, motion, small, small_alphas
 from stream.stages import Matted
 
-# Levels of colour by which a carried pixel has lost most of its say.  With twice as many, ten times
-# as much of what lies behind a moving hand keeps a trace of it.
+# Levels of colour by which a carried pixel has lost most of its say.  With twice as many, several
+# times as much of what lies behind a moving hand keeps a trace of it.
 DIFFERENT = 12.0
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from matting.frames import Mattes
 
 WIDE = 384  # pixels of the longer side of a small copy
+BROAD = 64  # pixels of the shorter side: in narrow strips OpenCV reads what is not there, and dies
 NOISE = 0.6  # of the difference in the middle of a picture's pixels is not taken for a change
 SAME_SCENE = 0.4  # share of a picture that must look the same, or nothing is carried across
 
@@ -48,9 +49,14 @@ def small_alphas(mattes: Mattes) -> dict[int, np.ndarray]:
 def motion(here: np.ndarray, there: np.ndarray, *, finely: bool = False) -> np.ndarray:
     """(h, w, 2) float32: from each pixel `here` to where it is `there`; both (h, w) gray.
     `finely` takes ten times as long, and bears being put together over several frames."""
+    height, width = here.shape
+    if min(height, width) < BROAD:
+        more = 0, max(0, BROAD - height), 0, max(0, BROAD - width), cv2.BORDER_REPLICATE
+        here, there = (cv2.copyMakeBorder(one, *more) for one in (here, there))
     vision: Any = cv2  # its stubs miss this one
     medium, fast = vision.DISOPTICAL_FLOW_PRESET_MEDIUM, vision.DISOPTICAL_FLOW_PRESET_ULTRAFAST
-    return vision.DISOpticalFlow_create(medium if finely else fast).calc(here, there, None)
+    flow = vision.DISOpticalFlow_create(medium if finely else fast).calc(here, there, None)
+    return flow[:height, :width]
 
 
 def carried(picture: np.ndarray, flow: np.ndarray, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:

@@ -7,9 +7,9 @@ same there.  Half of the answer is the median of all, which no single frame can 
 mean, in which edges tremble least.  Where the picture has changed (somebody stepped in, a cut) a
 frame stands alone.
 
-This is worked out on a small copy, as coarse as the network sees the picture; what changes is added
-to the mattes at full size, which keep their own detail.  The mattes that were there before are what
-is compared, so nothing is smeared any further than `reach` frames.
+This is worked out on a small copy, almost as fine as the network sees the picture; what changes is
+added to the mattes at full size, which keep their own detail.  The mattes that were there before
+are what is compared, so nothing is smeared any further than `reach` frames.
 """
 
 from __future__ import annotations
