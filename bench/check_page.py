@@ -77,8 +77,10 @@ def main() -> None:
     )
     engine = engines.load_engine(["openvino", "onnxruntime"], WEIGHTS)
     hub, library = Hub(720, 85), Library(50)
-    live = Live(LiveSource("browser"), engine, lambda: new_tracker(Settings()),
-                wishes=Wishes("keep"), sinks=[hub], calm=0.5, log=print)  # fmt: skip
+    settings = Settings()
+    live = Live(LiveSource("browser"), engine, lambda: new_tracker(settings),
+                wishes=Wishes("keep"), sinks=[hub], calm=settings.people.calm,
+                log=print)  # fmt: skip
     desk = Desk(live, hub, library, folder / "recordings")
     page_server = Page(application(desk), "127.0.0.1", 0)
     with live, browser(camera) as chromium:

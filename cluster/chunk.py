@@ -25,7 +25,7 @@ def packed(
     size: tuple[int, int], frames: Iterable[tuple[int, Mattes]], rate: Fraction | None = None
 ) -> bytes:
     """A chunk of frames, each its pts and everyone in it, of pictures of `size` (H, W).  With the
-    `rate` of the video, the run that gathers writes these very packets."""
+    `rate` of the video, the run that gathers writes these very packets where it calms nobody."""
     coder = AlphaCoder(size, rate)
     pts, counts, packets = [], [], []
     fields: dict[str, list[np.ndarray]] = {"coarse": [], "score": [], "box": [], "code": []}

@@ -70,56 +70,36 @@ class Alphas(Protocol):
 
 
 class _Given:
-    """Alphas that are there already."""
+    """Alphas that are there already, float32 or uint8 codes; the other is made of them once."""
 
-    def __init__(self, alpha: np.ndarray) -> None:
-        self._alpha = alpha
-        self._codes: np.ndarray | None = None
+    def __init__(self, given: np.ndarray) -> None:
+        coded = given.dtype == np.uint8
+        self._given = given
+        self._alpha: np.ndarray | None = None if coded else given
+        self._codes: np.ndarray | None = given if coded else None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._alpha.shape
+        return self._given.shape
 
     def pick(self, rows: np.ndarray) -> _Given:
-        return _Given(self._alpha[rows])
+        return _Given(self._given[rows])
 
     def alpha(self) -> np.ndarray:
+        if self._alpha is None:
+            self._alpha = self._given * np.float32(1 / 255)
         return self._alpha
 
     def codes(self) -> np.ndarray:
         if self._codes is None:
-            self._codes = np.rint(self._alpha * np.float32(255)).astype(np.uint8)
+            self._codes = np.rint(self._given * np.float32(255)).astype(np.uint8)
         return self._codes
 
     def finite(self) -> bool:
         # alphas are small, so their sum is a number exactly if they are: one pass without a copy
-        return bool(np.isfinite(self._alpha.sum(dtype=self._alpha.dtype)))
-
-
-class _GivenCodes:
-    """The same, where alpha is there as codes."""
-
-    def __init__(self, codes: np.ndarray) -> None:
-        self._codes = codes
-        self._alpha: np.ndarray | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._codes.shape
-
-    def pick(self, rows: np.ndarray) -> _GivenCodes:
-        return _GivenCodes(self._codes[rows])
-
-    def alpha(self) -> np.ndarray:
-        if self._alpha is None:
-            self._alpha = self._codes * np.float32(1 / 255)
-        return self._alpha
-
-    def codes(self) -> np.ndarray:
-        return self._codes
-
-    def finite(self) -> bool:
-        return True
+        return self._codes is self._given or bool(
+            np.isfinite(self._given.sum(dtype=self._given.dtype))
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
@@ -154,11 +134,7 @@ class Mattes:
         ):
             if found != wanted:
                 raise ValueError(f"{name} should be {wanted}, got {found}")
-        drawn: Alphas
-        if not isinstance(alpha, np.ndarray):
-            drawn = alpha
-        else:
-            drawn = _GivenCodes(alpha) if alpha.dtype == np.uint8 else _Given(alpha)
+        drawn = _Given(alpha) if isinstance(alpha, np.ndarray) else alpha
         values = {"drawn": drawn, "coarse": coarse, "score": score, "box": box, "code": code}
         for name, value in (values | {"ids": ids}).items():
             object.__setattr__(self, name, value)  # frozen, from here on
